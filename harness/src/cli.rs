@@ -1,0 +1,144 @@
+//! The command line. It teaches: `--help` of every command says what it does, what it needs and what it leaves.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use cucumber::gherkin::tagexpr::TagOperation;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0 conformant   1 a check failed   2 usage or environment   3 incomplete or inconclusive
+  4 positive control broken   5 a stale expected failure   70 harness fault   130 interrupted
+
+Examples:
+  containment                                   run the egress profile on an embedded cluster
+  containment run --tags @EGR-03                run the flagship attack only
+  containment run --fault no-denial-log         see the suite catch a defect
+  containment up                                leave a cluster running for kubectl";
+
+/// Proves or refutes: a compromised MCP server in Kubernetes cannot carry data out.
+///
+/// Without a command it runs the egress profile on an embedded cluster: real processes in Linux namespaces, a fake
+/// Aviatrix gateway inline, a simulated internet. The attack really happens; the verdict is judged from evidence at both
+/// ends of the wire.
+#[derive(Debug, Parser)]
+#[command(name = "containment", version, after_help = AFTER_HELP, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do; `run` when absent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of `run`, when no command is named.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run scenarios and write a verdict with its evidence.
+    Run(RunArgs),
+    /// List scenarios and the requirements they show, without running anything.
+    List(SelectionArgs),
+    /// Start an embedded cluster with the whole system in it and leave it running for kubectl, until Ctrl-C.
+    Up(UpArgs),
+    /// Measure the embedded cluster: start-up, a proven denial, memory. Prints figures, asserts nothing.
+    Bench(BenchArgs),
+    /// Run one role of the system in the foreground, configured by the environment variables its --help lists.
+    #[command(subcommand)]
+    Serve(Role),
+    /// Send one probe and report every step of it as a JSON line. Used inside pods; works anywhere.
+    Probe(fixtures::probe::Args),
+}
+
+/// Roles that one binary can play inside or around a cluster.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// Obot stand-in: HTTP API, storage API, Kubernetes objects per server.
+    Obot(fixtures::obot::Args),
+    /// Policy controller stand-in: MCPNetworkPolicy in, FirewallPolicy out.
+    PolicyController(fixtures::policy_controller::Args),
+    /// MCP server with an optional hostile dependency.
+    McpServer(fixtures::mcp_server::Args),
+    /// Do nothing until stopped, as a Pod that probes are run in.
+    Idle,
+}
+
+/// Where the cluster comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Tier {
+    /// Linux namespaces in this process tree; nothing to install.
+    Embedded,
+}
+
+/// Which scenarios, from where.
+#[derive(Debug, Clone, Args)]
+pub struct SelectionArgs {
+    /// Profile: a folder below features/.
+    #[arg(long, default_value = "egress")]
+    pub profile: String,
+    /// Tag expression, for example "@EGR-03" or "@egress and not @slow".
+    #[arg(long, short = 't', value_name = "EXPRESSION")]
+    pub tags: Option<TagOperation>,
+    /// Run only scenarios whose name contains TEXT.
+    #[arg(long, short = 'n', value_name = "TEXT")]
+    pub name: Option<String>,
+    /// The project's folder: holds features/ and scenarios/. Default: this folder or the nearest one above it.
+    #[arg(long, value_name = "DIR", env = "CONTAINMENT_PROJECT_DIR")]
+    pub project_dir: Option<PathBuf>,
+}
+
+/// Options of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Tier to run on.
+    #[arg(long, value_enum, default_value_t = Tier::Embedded)]
+    pub tier: Tier,
+    /// List the selected scenarios and stop.
+    #[arg(long)]
+    pub list: bool,
+    /// Where evidence and reports go; a folder per run is made in it.
+    #[arg(long, short = 'o', value_name = "DIR", default_value = "containment-results")]
+    pub output_dir: PathBuf,
+    /// Stop at the first scenario that does not pass.
+    #[arg(long)]
+    pub fail_fast: bool,
+    /// Switch on a seeded fault of scenarios/faults.yaml (repeatable). The run is stamped and can't be signed.
+    #[arg(long = "fault", value_name = "ID")]
+    pub faults: Vec<String>,
+    /// Seed of every random choice; a run is repeatable by its seed.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Scenarios side by side, each in a cluster of its own.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: u16,
+    /// Keep quiet on the terminal until the summary.
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+}
+
+/// Options of `up`.
+#[derive(Debug, Clone, Args)]
+pub struct UpArgs {
+    /// The project's folder: holds scenarios/. Default: this folder or the nearest one above it.
+    #[arg(long, value_name = "DIR", env = "CONTAINMENT_PROJECT_DIR")]
+    pub project_dir: Option<PathBuf>,
+    /// Where to write the kubeconfig. Default: a file in the temporary folder.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Server manifests to create and launch, by their names in scenarios/servers/.
+    #[arg(long = "server", value_name = "NAME")]
+    pub servers: Vec<String>,
+}
+
+/// Options of `bench`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// How often each measurement is repeated.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub count: u16,
+    /// The project's folder: holds features/ and scenarios/. Default: this folder or the nearest one above it.
+    #[arg(long, value_name = "DIR", env = "CONTAINMENT_PROJECT_DIR")]
+    pub project_dir: Option<PathBuf>,
+}

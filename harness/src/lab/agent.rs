@@ -1,0 +1,79 @@
+//! An AI agent as far as the network can tell: an MCP client over streamable HTTP.
+//!
+//! It goes through the orchestrator's connect URL, as agents do, and uses the official SDK, so that what it
+//! sends is what a real agent sends: initialize, tools/list, tools/call.
+
+use rmcp::ServiceExt;
+use rmcp::model::CallToolRequestParams;
+use rmcp::transport::StreamableHttpClientTransport;
+use serde_json::{Map, Value};
+
+/// What went wrong between the agent and the server.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The MCP handshake did not complete.
+    #[error("the agent could not initialize an MCP session at {url}: {reason}")]
+    Initialize {
+        /// The connect URL.
+        url: String,
+        /// What the SDK reported.
+        reason: String,
+    },
+    /// A request of an initialized session failed.
+    #[error("the agent's {request} failed: {reason}")]
+    Request {
+        /// The MCP method.
+        request: &'static str,
+        /// What the SDK reported.
+        reason: String,
+    },
+    /// The server does not offer the tool.
+    #[error("the server offers no tool {wanted:?}; it offers {offered:?}")]
+    NoSuchTool {
+        /// The tool's name.
+        wanted: String,
+        /// What tools/list returned.
+        offered: Vec<String>,
+    },
+}
+
+/// What a tool call returned.
+#[derive(Debug, Clone)]
+pub struct ToolAnswer {
+    /// True when the server marked the result as an error.
+    pub is_error: bool,
+    /// The result's text blocks, joined by newlines.
+    pub text: String,
+}
+
+/// One session: initialize, tools/list, tools/call of `tool`, close.
+///
+/// # Errors
+/// Any failure of the protocol; a tool's own failure is a value ([`ToolAnswer::is_error`]).
+pub async fn call_tool(url: &str, tool: &str, arguments: Map<String, Value>) -> Result<ToolAnswer, Error> {
+    let transport = StreamableHttpClientTransport::from_uri(url);
+    let session = ()
+        .serve(transport)
+        .await
+        .map_err(|error| Error::Initialize { url: url.to_owned(), reason: error.to_string() })?;
+    let offered: Vec<String> = session
+        .list_all_tools()
+        .await
+        .map_err(|error| Error::Request { request: "tools/list", reason: error.to_string() })?
+        .into_iter()
+        .map(|tool| tool.name.into_owned())
+        .collect();
+    if !offered.iter().any(|name| name == tool) {
+        return Err(Error::NoSuchTool { wanted: tool.to_owned(), offered });
+    }
+    let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+    let result = session
+        .call_tool(request)
+        .await
+        .map_err(|error| Error::Request { request: "tools/call", reason: error.to_string() })?;
+    let text = result.content.iter().filter_map(|block| block.as_text().map(|text| text.text.clone())).collect::<Vec<_>>();
+    let answer = ToolAnswer { is_error: result.is_error.unwrap_or(false), text: text.join("\n") };
+    // Closing is a courtesy to the server; the answer is already here.
+    let _ = session.cancel().await;
+    Ok(answer)
+}

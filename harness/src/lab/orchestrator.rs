@@ -1,0 +1,112 @@
+//! Client of the orchestrator's HTTP API (Obot, `reference/obot.md` section 1).
+//!
+//! Speaks only the documented contract, so that the stand-in and a real Obot can take each other's place.
+//! It knows nothing of clusters or policies: what a server may reach is in the manifest it sends.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What went wrong between the harness and the orchestrator.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No HTTP answer at all.
+    #[error("the orchestrator does not answer {call}: {source}")]
+    Transport {
+        /// Method and path of the call.
+        call: String,
+        /// What the HTTP client saw.
+        source: reqwest::Error,
+    },
+    /// An answer other than 2xx. Obot's error bodies are plain text.
+    #[error("the orchestrator answered {call} with {status}: {body}")]
+    Refused {
+        /// Method and path of the call.
+        call: String,
+        /// HTTP status.
+        status: u16,
+        /// The message in the body.
+        body: String,
+    },
+}
+
+/// A server as the orchestrator reports it; only the fields the harness reads.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Server {
+    /// Obot's id, also the name of the Kubernetes objects (`ms1` and five characters).
+    pub id: String,
+    /// The manifest as stored.
+    pub manifest: Value,
+    /// Where agents connect; absent for catalog servers.
+    #[serde(rename = "connectURL")]
+    pub connect_url: Option<String>,
+}
+
+/// A connection to one orchestrator.
+#[derive(Debug, Clone)]
+pub struct Orchestrator {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl Orchestrator {
+    /// `base` is the URL before `/api`, for example `http://127.0.0.1:8080`.
+    pub fn new(base: impl Into<String>) -> Self {
+        Self { http: reqwest::Client::new(), base: base.into() }
+    }
+
+    /// Creates a server from a free manifest.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with status 400 when validation rejects the manifest.
+    pub async fn create(&self, manifest: &Value) -> Result<Server, Error> {
+        self.call(reqwest::Method::POST, "/api/mcp-servers", Some(&json!({ "manifest": manifest }))).await
+    }
+
+    /// Replaces the manifest of a server. The body is the bare manifest, not an envelope.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with status 400 when validation rejects the manifest.
+    pub async fn update(&self, id: &str, manifest: &Value) -> Result<Server, Error> {
+        self.call(reqwest::Method::PUT, &format!("/api/mcp-servers/{id}"), Some(manifest)).await
+    }
+
+    /// Creates the Kubernetes objects of a server and waits until the orchestrator calls it healthy.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with status 503 when the server does not become healthy.
+    pub async fn launch(&self, id: &str) -> Result<(), Error> {
+        self.send(reqwest::Method::POST, &format!("/api/mcp-servers/{id}/launch"), None).await.map(drop)
+    }
+
+    /// Where an agent reaches a server through the orchestrator.
+    pub fn connect_url(&self, id: &str) -> String {
+        format!("{}/mcp-connect/{id}", self.base)
+    }
+
+    async fn call<T: serde::de::DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, Error> {
+        let call = format!("{method} {path}");
+        let response = self.send(method, path, body).await?;
+        response.json().await.map_err(|source| Error::Transport { call, source })
+    }
+
+    async fn send(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<reqwest::Response, Error> {
+        let call = format!("{method} {path}");
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|source| Error::Transport { call: call.clone(), source })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.text().await.unwrap_or_default().trim().to_owned();
+        Err(Error::Refused { call, status: status.as_u16(), body })
+    }
+}
