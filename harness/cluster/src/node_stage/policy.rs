@@ -1,0 +1,188 @@
+//! NetworkPolicy as addresses and ports, ready to be asked per flow.
+//!
+//! Owns: the compiled form and its evaluation. Does not know selectors, names or the API: `sync` compiles
+//! those away. Semantics: Kubernetes documentation, "Network Policies": a pod that a policy selects for a
+//! direction is isolated in it and accepts what any rule of any such policy lists; a flow passes when its
+//! source may send it and its destination may receive it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+
+use crate::fabric::packet::{Protocol, Tuple};
+
+/// Per pod address. A pod without an entry is not isolated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyTable(pub BTreeMap<Ipv4Addr, PodPolicy>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodPolicy {
+    pub ingress: Option<Isolation>,
+    pub egress: Option<Isolation>,
+}
+
+/// A direction in which only listed flows pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Isolation {
+    /// `namespace/name` of the policies that isolate, for reports.
+    pub policies: Vec<String>,
+    pub rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub peers: Peers,
+    pub ports: Ports,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peers {
+    Any,
+    Listed(Vec<Peer>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Pods(BTreeSet<Ipv4Addr>),
+    Block { cidr: Cidr, except: Vec<Cidr> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ports {
+    Any,
+    Listed(Vec<(Protocol, RangeInclusive<u16>)>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cidr {
+    network: Ipv4Addr,
+    length: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyDirection {
+    Ingress,
+    Egress,
+}
+
+/// Which pod's isolation denied a flow, and the policies behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    pub direction: PolicyDirection,
+    pub policies: Vec<String>,
+}
+
+impl PolicyTable {
+    /// Judges the first packet of a flow between two addresses, after service translation.
+    pub fn judge(&self, flow: &Tuple) -> Result<(), Denial> {
+        let sides = [
+            (PolicyDirection::Egress, flow.source, flow.destination),
+            (PolicyDirection::Ingress, flow.destination, flow.source),
+        ];
+        for (direction, pod, peer) in sides {
+            let isolation = self.0.get(&pod).and_then(|policy| match direction {
+                PolicyDirection::Ingress => policy.ingress.as_ref(),
+                PolicyDirection::Egress => policy.egress.as_ref(),
+            });
+            if let Some(isolation) = isolation
+                && !isolation.rules.iter().any(|rule| rule.allows(peer, flow))
+            {
+                return Err(Denial {
+                    direction,
+                    policies: isolation.policies.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rule {
+    fn allows(&self, peer: Ipv4Addr, flow: &Tuple) -> bool {
+        let peers = match &self.peers {
+            Peers::Any => true,
+            Peers::Listed(list) => list.iter().any(|entry| entry.contains(peer)),
+        };
+        peers
+            && match &self.ports {
+                Ports::Any => true,
+                Ports::Listed(list) => list.iter().any(|(protocol, range)| {
+                    *protocol == flow.protocol && range.contains(&flow.destination_port)
+                }),
+            }
+    }
+}
+
+impl Peer {
+    fn contains(&self, address: Ipv4Addr) -> bool {
+        match self {
+            Self::Pods(addresses) => addresses.contains(&address),
+            Self::Block { cidr, except } => {
+                cidr.contains(address) && !except.iter().any(|hole| hole.contains(address))
+            }
+        }
+    }
+}
+
+impl Cidr {
+    #[must_use]
+    pub const fn new(network: Ipv4Addr, length: u8) -> Self {
+        Self { network, length }
+    }
+
+    #[must_use]
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        let mask = u32::MAX
+            .checked_shl(32 - u32::from(self.length.min(32)))
+            .unwrap_or(0);
+        self.network.to_bits() & mask == address.to_bits() & mask
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an IPv4 CIDR such as 10.0.0.0/8")]
+pub struct InvalidCidr(pub String);
+
+impl std::str::FromStr for Cidr {
+    type Err = InvalidCidr;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCidr> {
+        let invalid = || InvalidCidr(text.to_owned());
+        let (network, length) = text.split_once('/').ok_or_else(invalid)?;
+        let length = length.parse().ok().filter(|length| *length <= 32);
+        Ok(Self {
+            network: network.parse().map_err(|_| invalid())?,
+            length: length.ok_or_else(invalid)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("10.0.0.0/8", "10.255.1.2", true)]
+    #[case("10.0.0.0/8", "11.0.0.0", false)]
+    #[case("0.0.0.0/0", "255.255.255.255", true)]
+    #[case("192.0.2.7/32", "192.0.2.7", true)]
+    #[case("192.0.2.7/32", "192.0.2.6", false)]
+    #[case("172.16.0.0/12", "172.31.255.255", true)]
+    #[case("172.16.0.0/12", "172.32.0.0", false)]
+    fn a_cidr_contains(#[case] cidr: &str, #[case] address: &str, #[case] expected: bool) {
+        let cidr: Cidr = cidr.parse().unwrap();
+        assert_eq!(cidr.contains(address.parse().unwrap()), expected);
+    }
+
+    #[rstest]
+    #[case("10.0.0.0")]
+    #[case("10.0.0.0/33")]
+    #[case("fd00::/8")]
+    #[case("/8")]
+    fn a_broken_cidr_is_refused(#[case] text: &str) {
+        assert_eq!(text.parse::<Cidr>(), Err(InvalidCidr(text.into())));
+    }
+}
