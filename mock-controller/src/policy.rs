@@ -4,8 +4,25 @@
 //! first match wins, a WebGroup rule whose name does not match is skipped and evaluation goes on across lists, one
 //! default action at the end. Pure: values in, verdict out. It must not know packets, sockets, clocks or Kubernetes.
 
+mod address;
+mod domain;
 mod flow;
+mod group;
+mod inventory;
+mod rule;
 mod snapshot;
+mod switches;
 
+pub use address::{AddressSet, Cidr, InvalidCidr};
+pub use domain::{InvalidDomain, WebGroup};
 pub use flow::{Action, Application, FirstPacket, FiveTuple, Protocol, Verdict};
-pub use snapshot::{Evaluation, Snapshot};
+pub use group::{ANYWHERE, KubernetesSelector, PUBLIC_INTERNET, Selector, SmartGroup};
+pub use inventory::{ClusterInventory, Inventory, InventoryPod, InventoryService, Labels};
+pub use rule::{
+    AttachmentPoint, DefaultAction, FlowAppRequirement, ObjectRef, Policy, PolicyList, PortRange,
+    Rule,
+};
+pub use snapshot::{DEFAULT_ACTION, Evaluation, Snapshot};
+pub use switches::{BareStar, Switches};
+
+pub use domain::ALL_WEB;

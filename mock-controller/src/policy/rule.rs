@@ -1,0 +1,172 @@
+//! Rules, the lists they stand in, and the whole policy as it was configured.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    domain::WebGroup,
+    flow::{Action, Protocol},
+    group::SmartGroup,
+};
+
+/// One rule: the first that matches a flow decides it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    pub uuid: Uuid,
+    pub name: String,
+    /// SmartGroups, any of which must hold the source. None matches nothing.
+    pub sources: Vec<Uuid>,
+    /// SmartGroups, any of which must hold the destination. None matches nothing.
+    pub destinations: Vec<Uuid>,
+    /// WebGroups, any of which must hold the name. None leaves the application out of the question.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub web_groups: Vec<Uuid>,
+    /// `None` matches every protocol.
+    pub protocol: Option<Protocol>,
+    /// Destination ports. None matches every flow; some match TCP and UDP alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortRange>,
+    pub action: Action,
+    pub logging: bool,
+    /// Report what the rule would have done, and do nothing.
+    pub watch: bool,
+    pub flow_app_requirement: FlowAppRequirement,
+}
+
+/// Destination ports, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+/// What a rule demands of the application, apart from its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum FlowAppRequirement {
+    /// Nothing. The vendor's third value, "TLS not required", means the same here: nothing documents a difference.
+    #[default]
+    AppUnspecified,
+    /// A flow that matches the rule and is not TLS is denied, also if its name is in the WebGroup.
+    TlsRequired,
+}
+
+/// Where in the evaluation order a list stands; the order of the variants is the order of evaluation. Behind all of
+/// them stands the default action (POST_RULES).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum AttachmentPoint {
+    #[serde(rename = "TERRAFORM_BEFORE_UI_MANAGED")]
+    BeforeUi,
+    /// The V1 policy list and rulesets made in the UI.
+    #[serde(rename = "V1_POLICY_LIST")]
+    V1PolicyList,
+    /// That it stands before the Kubernetes block is inferred.
+    #[serde(rename = "TERRAFORM_AFTER_UI_MANAGED")]
+    AfterUi,
+    /// One list per policy object.
+    #[serde(rename = "K8S_POLICY_LIST")]
+    Kubernetes,
+    #[serde(rename = "TERRAFORM_AFTER_K8S_MANAGED")]
+    AfterKubernetes,
+}
+
+impl AttachmentPoint {
+    /// The vendor's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BeforeUi => "TERRAFORM_BEFORE_UI_MANAGED",
+            Self::V1PolicyList => "V1_POLICY_LIST",
+            Self::AfterUi => "TERRAFORM_AFTER_UI_MANAGED",
+            Self::Kubernetes => "K8S_POLICY_LIST",
+            Self::AfterKubernetes => "TERRAFORM_AFTER_K8S_MANAGED",
+        }
+    }
+}
+
+/// The Kubernetes object that a list was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct ObjectRef {
+    pub cluster: String,
+    pub kind: &'static str,
+    pub namespace: String,
+    pub name: String,
+}
+
+/// Rules in order, at a place in the evaluation order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyList {
+    pub uuid: Uuid,
+    pub name: String,
+    pub attachment_point: AttachmentPoint,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object: Option<ObjectRef>,
+    pub rules: Vec<Rule>,
+}
+
+/// What happens to a flow that no rule decided. As the vendor ships it: PERMIT, not logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DefaultAction {
+    pub action: Action,
+    pub logging: bool,
+}
+
+impl Default for DefaultAction {
+    fn default() -> Self {
+        Self {
+            action: Action::Permit,
+            logging: false,
+        }
+    }
+}
+
+/// The whole policy as configured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    #[serde(serialize_with = "values")]
+    pub smart_groups: BTreeMap<Uuid, SmartGroup>,
+    #[serde(serialize_with = "values")]
+    pub web_groups: BTreeMap<Uuid, WebGroup>,
+    /// In evaluation order: sorted by attachment point, and within one as the controller ordered them.
+    pub lists: Vec<PolicyList>,
+    pub default_action: DefaultAction,
+}
+
+impl Policy {
+    /// A policy with the system's groups and nothing else.
+    pub fn new(default_action: DefaultAction) -> Self {
+        Self {
+            smart_groups: SmartGroup::system()
+                .into_iter()
+                .map(|group| (group.uuid, group))
+                .collect(),
+            web_groups: BTreeMap::from([(WebGroup::system().uuid, WebGroup::system())]),
+            lists: Vec::new(),
+            default_action,
+        }
+    }
+
+    pub fn add_smart_group(&mut self, group: SmartGroup) {
+        self.smart_groups.insert(group.uuid, group);
+    }
+
+    pub fn add_web_group(&mut self, group: WebGroup) {
+        self.web_groups.insert(group.uuid, group);
+    }
+
+    /// Adds a list behind those that stand at the same attachment point.
+    pub fn add_list(&mut self, list: PolicyList) {
+        let index = self
+            .lists
+            .partition_point(|other| other.attachment_point <= list.attachment_point);
+        self.lists.insert(index, list);
+    }
+}
+
+fn values<T: Serialize, S: serde::Serializer>(
+    map: &BTreeMap<Uuid, T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(map.values())
+}
