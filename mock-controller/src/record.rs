@@ -32,6 +32,18 @@ pub enum LogRecord {
     L7(L7Record),
 }
 
+impl From<L4Record> for LogRecord {
+    fn from(record: L4Record) -> Self {
+        Self::L4(record)
+    }
+}
+
+impl From<L7Record> for LogRecord {
+    fn from(record: L7Record) -> Self {
+        Self::L7(record)
+    }
+}
+
 impl LogRecord {
     /// The line as the vendor's gateway sends it to a syslog server, without a line end.
     pub fn to_syslog_line(&self, gateway: &GatewayIdentity) -> String {
