@@ -175,7 +175,11 @@ fn host_name(mut extension: Reader<'_>) -> Result<Option<String>, Stop> {
             continue;
         }
         // One name per type, at least one byte long, in ASCII (RFC 6066 section 3).
-        if found.is_some() || name.is_empty() || name.len() > MAX_HOST_NAME || !name.iter().all(u8::is_ascii_graphic) {
+        if found.is_some()
+            || name.is_empty()
+            || name.len() > MAX_HOST_NAME
+            || !name.iter().all(u8::is_ascii_graphic)
+        {
             return Err(Stop::Malformed);
         }
         found = Some(String::from_utf8_lossy(name).into_owned());
@@ -198,7 +202,8 @@ impl<'a> Reader<'a> {
     }
 
     fn u16(&mut self) -> Result<u16, Stop> {
-        self.take(2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
+        self.take(2)
+            .map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]))
     }
 
     fn vector8(&mut self) -> Result<Self, Stop> {

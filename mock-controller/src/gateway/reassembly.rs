@@ -44,6 +44,14 @@ impl Reassembly {
         self.place(start, payload)
     }
 
+    /// How much memory [`insert`](Self::insert) would add for the same segment, at most.
+    pub(super) fn growth(&self, sequence: u32, payload: &[u8]) -> usize {
+        let offset = i64::from(sequence.wrapping_sub(self.base).cast_signed());
+        let length = i64::try_from(payload.len()).unwrap_or(i64::MAX);
+        let end = usize::try_from(offset.saturating_add(length)).unwrap_or(0);
+        end.min(self.capacity).saturating_sub(self.bytes.len())
+    }
+
     fn place(&mut self, start: usize, payload: &[u8]) -> bool {
         let end = start + payload.len();
         let first = self.runs.partition_point(|run| run.end < start);
@@ -64,9 +72,9 @@ impl Reassembly {
         if at < end {
             self.bytes[at..end].copy_from_slice(&payload[at - start..]);
         }
-        let merged = self.runs[first..last]
-            .iter()
-            .fold(start..end, |all, run| all.start.min(run.start)..all.end.max(run.end));
+        let merged = self.runs[first..last].iter().fold(start..end, |all, run| {
+            all.start.min(run.start)..all.end.max(run.end)
+        });
         self.runs.splice(first..last, [merged]);
         true
     }
@@ -85,7 +93,8 @@ impl Reassembly {
 
     /// Sequence number of the first byte that is missing.
     pub(super) fn next(&self) -> u32 {
-        self.base.wrapping_add(u32::try_from(self.contiguous_len()).unwrap_or(u32::MAX))
+        self.base
+            .wrapping_add(u32::try_from(self.contiguous_len()).unwrap_or(u32::MAX))
     }
 
     /// How many more bytes in order would be accepted.
@@ -171,7 +180,10 @@ mod tests {
             let mut cells = [None; CAPACITY];
             let mut reassembly = Reassembly::new(base, CAPACITY);
             for (offset, payload) in &segments {
-                prop_assert!(reassembly.insert(base.wrapping_add_signed(*offset), payload));
+                let sequence = base.wrapping_add_signed(*offset);
+                let bound = reassembly.buffered() + reassembly.growth(sequence, payload);
+                prop_assert!(reassembly.insert(sequence, payload));
+                prop_assert!(reassembly.buffered() <= bound);
                 for (index, byte) in payload.iter().enumerate() {
                     if let Ok(position) = usize::try_from(*offset + index as i32) && position < CAPACITY {
                         cells[position].get_or_insert(*byte);

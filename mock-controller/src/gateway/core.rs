@@ -1,0 +1,137 @@
+//! What all flows share: the policy in force, the settings, the source of randomness, and the queues that callers poll.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use rand_chacha::{
+    ChaCha12Rng,
+    rand_core::{Rng, SeedableRng},
+};
+use uuid::Uuid;
+
+use super::{Config, Counters, DropReason, Side, Transmit};
+use crate::{
+    fault::{Fault, Faults},
+    policy::{Action, Application, Evaluation, FirstPacket, FiveTuple, Snapshot, Verdict},
+    record::LogRecord,
+};
+
+/// Most records that one packet can lead to without asking for room again.
+const RECORDS_PER_PACKET: usize = 64;
+
+pub(super) struct Core {
+    pub(super) config: Config,
+    pub(super) counters: Counters,
+    /// Bytes held by all reassemblies.
+    pub(super) buffered: usize,
+    /// Flows whose application is not known yet.
+    pub(super) inspections: usize,
+    /// Rises with each policy; tells flows that were decided under an older one.
+    pub(super) epoch: u64,
+    policy: Arc<Snapshot>,
+    faults: Faults,
+    random: ChaCha12Rng,
+    transmits: VecDeque<Transmit>,
+    records: VecDeque<LogRecord>,
+}
+
+impl Core {
+    pub(super) fn new(config: Config, faults: Faults, seed: u64, policy: Arc<Snapshot>) -> Self {
+        Self {
+            config,
+            counters: Counters::default(),
+            buffered: 0,
+            inspections: 0,
+            epoch: 0,
+            policy,
+            faults,
+            random: ChaCha12Rng::seed_from_u64(seed),
+            transmits: VecDeque::new(),
+            records: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn set_policy(&mut self, policy: Arc<Snapshot>) {
+        self.policy = policy;
+        self.epoch += 1;
+    }
+
+    pub(super) fn first_packet(&self, flow: &FiveTuple) -> Evaluation {
+        self.policy.evaluate(flow, None)
+    }
+
+    /// The verdict on a flow whose application is known, and the watch rules that matched.
+    pub(super) fn decide(
+        &self,
+        flow: &FiveTuple,
+        application: &Application,
+    ) -> (Verdict, Vec<Verdict>) {
+        let evaluation = self.policy.evaluate(flow, Some(application));
+        let mut verdict = match evaluation.outcome {
+            FirstPacket::Decided(verdict) => verdict,
+            FirstPacket::Inspect => self.policy.decide(flow, application),
+        };
+        if self.faults.has(Fault::PermitMissingSni)
+            && matches!(application, Application::Tls { sni: None })
+        {
+            verdict.action = Action::Permit;
+        }
+        (verdict, evaluation.watched)
+    }
+
+    /// Whether a verdict that is given now can be logged.
+    pub(super) fn has_room_for_records(&self) -> bool {
+        self.records.len() + RECORDS_PER_PACKET <= self.config.limits.records
+    }
+
+    pub(super) fn record(&mut self, record: LogRecord) {
+        if record.action() == Action::Deny && self.faults.has(Fault::NoDenialLog) {
+            self.counters.suppressed_records += 1;
+        } else if self.records.len() >= self.config.limits.records {
+            self.counters.drop(DropReason::RecordLimit);
+        } else {
+            self.records.push_back(record);
+        }
+    }
+
+    pub(super) fn transmit(&mut self, side: Side, packet: Vec<u8>) {
+        if self.transmits.len() >= self.config.limits.transmits {
+            self.counters.drop(DropReason::TransmitLimit);
+            return;
+        }
+        match side {
+            Side::Inside => self.counters.inbound += 1,
+            Side::Outside => self.counters.outbound += 1,
+        }
+        self.transmits.push_back(Transmit { side, packet });
+    }
+
+    /// Passes a translated packet on; `None` stands for one whose TTL ran out.
+    pub(super) fn forward(&mut self, side: Side, packet: Option<Vec<u8>>) {
+        match packet {
+            Some(packet) => self.transmit(side, packet),
+            None => self.counters.drop(DropReason::Expired),
+        }
+    }
+
+    pub(super) fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    pub(super) fn poll_record(&mut self) -> Option<LogRecord> {
+        self.records.pop_front()
+    }
+
+    pub(super) fn random_u32(&mut self) -> u32 {
+        self.random.next_u32()
+    }
+
+    pub(super) fn random_u64(&mut self) -> u64 {
+        self.random.next_u64()
+    }
+
+    pub(super) fn random_uuid(&mut self) -> Uuid {
+        let mut bytes = [0; 16];
+        self.random.fill_bytes(&mut bytes);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+}

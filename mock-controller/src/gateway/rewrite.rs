@@ -1,0 +1,210 @@
+//! Packets on their way through: one copy, changed in place, checksums updated from what changed (RFC 1624).
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use etherparse::checksum::Sum16BitWords;
+
+use super::packet::{IPV4_HEADER, Packet, Quoted, Transport};
+use crate::policy::Protocol;
+
+const TTL: usize = 8;
+const IP_CHECKSUM: usize = 10;
+const IP_SOURCE: usize = 12;
+const IP_DESTINATION: usize = 16;
+const ICMP_HEADER: usize = 8;
+
+/// A packet being translated.
+pub(super) struct Rewrite {
+    bytes: Vec<u8>,
+    /// Where source port, destination port and checksum are; a field that the transport lacks is `None`.
+    layout: Layout,
+    ip: Change,
+    transport: Change,
+}
+
+#[derive(Clone, Copy)]
+struct Layout {
+    source_port: Option<usize>,
+    destination_port: Option<usize>,
+    checksum: usize,
+    /// Addresses count into the checksum of TCP and UDP, not into that of ICMP.
+    pseudo_header: bool,
+    /// For UDP over IPv4 a checksum of zero means that there is none (RFC 768).
+    zero_means_none: bool,
+}
+
+impl Rewrite {
+    /// Starts to forward an IPv4 packet: a copy with its TTL one lower. `None` when the TTL runs out here, or the packet
+    /// can't be translated.
+    pub(super) fn forward(packet: &Packet<'_>) -> Option<Self> {
+        let layout = layout(&packet.transport)?;
+        if !packet.source.is_ipv4() || packet.bytes[TTL] <= 1 {
+            return None;
+        }
+        let mut rewrite = Self {
+            bytes: packet.bytes.to_vec(),
+            layout,
+            ip: Change::default(),
+            transport: Change::default(),
+        };
+        // The TTL shares its checksum word with the protocol number.
+        let [ttl, protocol] = [rewrite.bytes[TTL], rewrite.bytes[TTL + 1]];
+        rewrite.ip.word([ttl, protocol], [ttl - 1, protocol]);
+        rewrite.bytes[TTL] = ttl - 1;
+        Some(rewrite)
+    }
+
+    pub(super) fn source(&mut self, endpoint: SocketAddrV4) {
+        self.address(IP_SOURCE, *endpoint.ip());
+        if let Some(at) = self.layout.source_port {
+            self.word(at, endpoint.port());
+        }
+    }
+
+    pub(super) fn destination(&mut self, endpoint: SocketAddrV4) {
+        self.address(IP_DESTINATION, *endpoint.ip());
+        if let Some(at) = self.layout.destination_port {
+            self.word(at, endpoint.port());
+        }
+    }
+
+    pub(super) fn tcp_sequence(&mut self, sequence: u32) {
+        self.long(IPV4_HEADER + 4, sequence);
+    }
+
+    pub(super) fn tcp_acknowledgment(&mut self, acknowledgment: u32) {
+        self.long(IPV4_HEADER + 8, acknowledgment);
+    }
+
+    pub(super) fn tcp_window(&mut self, window: u16) {
+        self.word(IPV4_HEADER + 14, window);
+    }
+
+    /// The translated packet.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.ip.apply(&mut self.bytes, IP_CHECKSUM);
+        let at = self.layout.checksum;
+        if !(self.layout.zero_means_none && self.bytes[at..at + 2] == [0, 0]) {
+            self.transport.apply(&mut self.bytes, at);
+            if self.layout.zero_means_none && self.bytes[at..at + 2] == [0, 0] {
+                self.bytes[at..at + 2].copy_from_slice(&[0xff, 0xff]);
+            }
+        }
+        self.bytes
+    }
+
+    fn address(&mut self, at: usize, address: Ipv4Addr) {
+        for (index, new) in address.octets().chunks_exact(2).enumerate() {
+            let at = at + index * 2;
+            let (old, new) = ([self.bytes[at], self.bytes[at + 1]], [new[0], new[1]]);
+            self.ip.word(old, new);
+            if self.layout.pseudo_header {
+                self.transport.word(old, new);
+            }
+            self.bytes[at..at + 2].copy_from_slice(&new);
+        }
+    }
+
+    fn word(&mut self, at: usize, value: u16) {
+        let (old, new) = ([self.bytes[at], self.bytes[at + 1]], value.to_be_bytes());
+        self.transport.word(old, new);
+        self.bytes[at..at + 2].copy_from_slice(&new);
+    }
+
+    fn long(&mut self, at: usize, value: u32) {
+        let [high, low] = [(value >> 16) as u16, value as u16];
+        self.word(at, high);
+        self.word(at + 2, low);
+    }
+}
+
+/// Translates an ICMP error about a packet that the gateway sent, for the client whose packet it was: the quoted source
+/// becomes the client's again. The message is short, so its checksum is computed anew.
+pub(super) fn icmp_error_inward(
+    packet: &Packet<'_>,
+    about: Quoted,
+    client: SocketAddrV4,
+) -> Option<Vec<u8>> {
+    let mut rewrite = Rewrite::forward(packet)?;
+    rewrite.address(IP_DESTINATION, *client.ip());
+    let quoted = IPV4_HEADER + ICMP_HEADER;
+    let port_at = quoted
+        + IPV4_HEADER
+        + if about.protocol == Protocol::Icmp {
+            4
+        } else {
+            0
+        };
+    let mut quoted_header = Change::default();
+    for (at, new) in [
+        (0, &client.ip().octets()[..2]),
+        (2, &client.ip().octets()[2..]),
+    ] {
+        let at = quoted + IP_SOURCE + at;
+        quoted_header.word([rewrite.bytes[at], rewrite.bytes[at + 1]], [new[0], new[1]]);
+        rewrite.bytes[at..at + 2].copy_from_slice(new);
+    }
+    quoted_header.apply(&mut rewrite.bytes, quoted + IP_CHECKSUM);
+    rewrite.bytes[port_at..port_at + 2].copy_from_slice(&client.port().to_be_bytes());
+
+    let checksum = IPV4_HEADER + 2;
+    rewrite.bytes[checksum..checksum + 2].fill(0);
+    let sum = Sum16BitWords::new().add_slice(&rewrite.bytes[IPV4_HEADER..]);
+    rewrite.bytes[checksum..checksum + 2].copy_from_slice(&sum.ones_complement().to_ne_bytes());
+    rewrite.transport = Change::default();
+    Some(rewrite.finish())
+}
+
+fn layout(transport: &Transport<'_>) -> Option<Layout> {
+    let tcp = Layout {
+        source_port: Some(IPV4_HEADER),
+        destination_port: Some(IPV4_HEADER + 2),
+        checksum: IPV4_HEADER + 16,
+        pseudo_header: true,
+        zero_means_none: false,
+    };
+    let icmp = Layout {
+        source_port: None,
+        destination_port: None,
+        checksum: IPV4_HEADER + 2,
+        pseudo_header: false,
+        zero_means_none: false,
+    };
+    let identifier = Some(IPV4_HEADER + 4);
+    match transport {
+        Transport::Tcp(_) => Some(tcp),
+        Transport::Udp { .. } => Some(Layout {
+            checksum: IPV4_HEADER + 6,
+            zero_means_none: true,
+            ..tcp
+        }),
+        Transport::EchoRequest { .. } => Some(Layout {
+            source_port: identifier,
+            ..icmp
+        }),
+        Transport::EchoReply { .. } => Some(Layout {
+            destination_port: identifier,
+            ..icmp
+        }),
+        Transport::IcmpError { .. } => Some(icmp),
+        Transport::OtherIcmp | Transport::Other(_) => None,
+    }
+}
+
+/// What the changed words add to a checksum: the sum of `~old + new` (RFC 1624 equation 3).
+#[derive(Clone, Copy, Default)]
+struct Change(u32);
+
+impl Change {
+    fn word(&mut self, old: [u8; 2], new: [u8; 2]) {
+        self.0 += u32::from(!u16::from_be_bytes(old)) + u32::from(u16::from_be_bytes(new));
+    }
+
+    fn apply(self, bytes: &mut [u8], at: usize) {
+        let mut sum = self.0 + u32::from(!u16::from_be_bytes([bytes[at], bytes[at + 1]]));
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        bytes[at..at + 2].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    }
+}
