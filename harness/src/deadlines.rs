@@ -1,0 +1,97 @@
+//! Every duration the harness uses, in one place, each with the reason for its value.
+//!
+//! A deadline is the longest that something may take before the harness says what it waited for;
+//! no part of the harness sleeps for one of these.
+
+use std::time::Duration;
+
+/// The durations of one tier. Deadlines are generous, because a run on a loaded machine must not
+/// fail for slowness; bounds that a requirement states (`*_bound`) are exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// API server, DNS, fabric and node agent answer. Measured well below 150 ms on the embedded
+    /// cluster; a hundred times that leaves room for eight scenarios starting at once on 2 cores.
+    pub cluster_ready: Duration,
+    /// The Obot stand-in, the policy controller and the firewall controller report ready. They
+    /// start as processes and list a few collections each.
+    pub stand_ins_ready: Duration,
+    /// From creating a server to a ready pod. Real images are pulled first on other tiers.
+    pub pod_ready: Duration,
+    /// From a policy change at the orchestrator's API to its enforcement at the gateway, before
+    /// the harness gives up waiting. Longer than the bound, so that a late update is reported as
+    /// late, with its figure, and not as missing.
+    pub policy_enforced: Duration,
+    /// The stated bound for a live policy update (EGR-25, EGR-26). Obot's policy controller may
+    /// back off to 5 s between two applies of one policy (reference: client rate limit and
+    /// back-off of its apply library), and the gateway needs one push after that.
+    pub policy_update_bound: Duration,
+    /// From sending a probe to the client's own result. A dropped SYN is repeated after 1 s and
+    /// 3 s; a client that has not given up after that long is cut by the probe itself.
+    pub probe_result: Duration,
+    /// From sending a probe to the matching record in the gateway's log. The embedded gateway
+    /// writes at once; a real one forwards syslog over UDP within seconds.
+    pub denial_logged: Duration,
+    /// How long the far ends and the captures are watched after the client's result before
+    /// "nothing arrived" counts. On the embedded tier one thread moves every packet and no queue
+    /// outlives its next turn, so a packet that was let through shows within one scheduling
+    /// slice; this allows several on a loaded machine and still fits a denial into 50 ms.
+    pub quiet_window: Duration,
+    /// One MCP tool call, the agent's own time limit included.
+    pub tool_call: Duration,
+    /// One whole scenario, set-up and teardown included. Past it the scenario is cut and says
+    /// what it waited for.
+    pub scenario: Duration,
+    /// Orderly teardown of one cluster; what is left then is killed with its PID namespace.
+    pub teardown: Duration,
+}
+
+impl Deadlines {
+    /// Values of the embedded tier.
+    #[must_use]
+    pub const fn embedded() -> Self {
+        Self {
+            cluster_ready: Duration::from_secs(15),
+            stand_ins_ready: Duration::from_secs(15),
+            pod_ready: Duration::from_secs(20),
+            policy_enforced: Duration::from_secs(20),
+            policy_update_bound: Duration::from_secs(10),
+            probe_result: Duration::from_secs(5),
+            denial_logged: Duration::from_secs(5),
+            quiet_window: Duration::from_millis(20),
+            tool_call: Duration::from_secs(20),
+            scenario: Duration::from_secs(60),
+            teardown: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self::embedded()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A wait that outlasts what contains it would be reported under the wrong name.
+    #[test]
+    fn inner_deadlines_end_before_outer_ones() {
+        let all = Deadlines::embedded();
+        for inner in [
+            all.cluster_ready,
+            all.stand_ins_ready,
+            all.pod_ready,
+            all.policy_enforced,
+            all.probe_result,
+            all.denial_logged,
+            all.tool_call,
+        ] {
+            assert!(inner < all.scenario);
+        }
+        assert!(all.policy_update_bound < all.policy_enforced);
+        assert!(all.quiet_window < all.denial_logged);
+        assert!(all.probe_result < all.tool_call);
+    }
+}

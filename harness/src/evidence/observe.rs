@@ -1,0 +1,212 @@
+//! Reads an evidence folder back: its events, and all of it as [`Observations`].
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fixtures::probe::{ProbeEvent, ProbeReport};
+use jiff::{SignedDuration, Timestamp};
+
+use super::folder::{self, Folder};
+use super::{Capture, Error, Event, GatewayLog, Recorded};
+use crate::judge::{
+    Attempt, ClientOutcome, ClientResult, Exchange, Observations, Protocol, Seen, Sent,
+};
+
+/// Longest event line that is read.
+const LINE_BOUND: usize = 16 * 1024 * 1024;
+
+/// Reads an event file. A last line without its end is a crash in the middle of a write and is
+/// left out; anything else that is not an event is an error.
+pub fn read_events(path: &Path) -> Result<Vec<Recorded>, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut events = Vec::new();
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let line_number = index + 1;
+        let Some(line) = line.strip_suffix('\n') else { break };
+        let fail = |message| Error::Event { path: path.to_owned(), line: line_number, message };
+        if line.len() > LINE_BOUND {
+            return Err(fail(format!("longer than {LINE_BOUND} bytes")));
+        }
+        let recorded: Recorded =
+            serde_json::from_str(line).map_err(|error| fail(error.to_string()))?;
+        let expected = events.len() as u64;
+        if recorded.seq != expected {
+            let (path, found) = (path.to_owned(), recorded.seq);
+            return Err(Error::Gap { path, line: line_number, expected, found });
+        }
+        events.push(recorded);
+    }
+    Ok(events)
+}
+
+/// Which capture points a tier has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Captures {
+    /// Both files are in the folder and flushed.
+    InFolder,
+    /// The tier cannot see packets.
+    NotVisible,
+}
+
+/// Everything that was observed up to `until`, out of the events and the captures of a folder.
+#[must_use]
+pub fn observe(
+    folder: &Folder,
+    events: &[Arc<Recorded>],
+    captures: Captures,
+    until: Timestamp,
+) -> Observations {
+    let mut observations = from_events(events.iter().map(AsRef::as_ref), until);
+    if captures == Captures::InFolder {
+        let read = |name| match Capture::read(&folder.file(name)) {
+            Ok(capture) => Seen::Read(capture),
+            Err(error) => Seen::Unreadable(error.to_string()),
+        };
+        observations.pod_side = read(folder::POD_SIDE);
+        observations.outside = read(folder::OUTSIDE);
+    }
+    observations
+}
+
+/// Everything that events alone say. The packets stay [`Seen::NotVisible`].
+pub fn from_events<'a>(
+    events: impl IntoIterator<Item = &'a Recorded>,
+    until: Timestamp,
+) -> Observations {
+    let mut observations = Observations { until, ..Observations::default() };
+    let mut log = GatewayLog::default();
+    for recorded in events {
+        match &recorded.event {
+            Event::Receipt(receipt) => observations.receipts.push(receipt.clone()),
+            Event::GatewayLog { line, text } => log.push(*line, Some(recorded.at), text),
+            Event::RulesKnown { rules } => {
+                observations.rules.extend(rules.iter().map(|(uuid, rule)| (*uuid, rule.clone())));
+            }
+            Event::PodStarted(pod) => observations.pods.push(pod.clone()),
+            Event::PodGone { namespace, name } => {
+                for pod in &mut observations.pods {
+                    if pod.namespace == *namespace && pod.name == *name && pod.until.is_none() {
+                        pod.until = Some(recorded.at);
+                    }
+                }
+            }
+            Event::ProbeSent { attempt, canary, sent } => {
+                attempt_of(&mut observations.attempts, attempt, canary).sent = Some(sent.clone());
+            }
+            Event::ProbeResult { attempt, canary, result } => {
+                attempt_of(&mut observations.attempts, attempt, canary).result =
+                    Some(result.clone());
+            }
+            _ => {}
+        }
+    }
+    observations.log = Seen::Read(log);
+    observations
+}
+
+fn attempt_of<'a>(
+    attempts: &'a mut Vec<Attempt>,
+    label: &str,
+    canary: &str,
+) -> &'a mut Attempt {
+    let index = attempts.iter().position(|attempt| attempt.label == label).unwrap_or_else(|| {
+        attempts.push(Attempt {
+            label: label.to_owned(),
+            canary: canary.to_owned(),
+            sent: None,
+            result: None,
+        });
+        attempts.len() - 1
+    });
+    &mut attempts[index]
+}
+
+/// Turns what one attempt of a client reported into the facts that the judge compares. Each
+/// report comes with the time at which the harness received it.
+///
+/// `canary` stands in where the client never got to announce one, as when a name did not resolve.
+#[must_use]
+pub fn attempt<'a>(
+    label: &str,
+    canary: &str,
+    reports: impl IntoIterator<Item = (Timestamp, &'a ProbeReport)>,
+) -> Attempt {
+    let mut attempt = Attempt {
+        label: label.to_owned(),
+        canary: canary.to_owned(),
+        sent: None,
+        result: None,
+    };
+    let mut asked_for = None;
+    for (received_at, report) in reports {
+        match &report.event {
+            ProbeEvent::Resolved { host, .. } => asked_for = Some(host.clone()),
+            ProbeEvent::Sent { canary, .. } => {
+                attempt.canary.clone_from(canary);
+                attempt.sent = sent(&report.event, asked_for.clone());
+            }
+            ProbeEvent::Result { .. } => attempt.result = result(&report.event, received_at),
+        }
+    }
+    attempt
+}
+
+/// The facts of an announcement; `None` for any other report.
+#[must_use]
+pub fn sent(event: &ProbeEvent, host: Option<String>) -> Option<Sent> {
+    use fixtures::probe::Protocol as Probe;
+    let ProbeEvent::Sent { local, remote, protocol, sni, at, .. } = event else {
+        return None;
+    };
+    let (protocol, exchange) = match protocol {
+        Probe::Tls => (Protocol::Tcp, Exchange::Tls),
+        Probe::Http => (Protocol::Tcp, Exchange::Http),
+        Probe::Tcp => (Protocol::Tcp, Exchange::Raw),
+        Probe::Udp => (Protocol::Udp, Exchange::Raw),
+        Probe::Icmp => (Protocol::Icmp, Exchange::Raw),
+        Probe::Dns => (Protocol::Udp, Exchange::Dns),
+    };
+    let (mut source, mut destination) = (*local, *remote);
+    if protocol == Protocol::Icmp {
+        source.set_port(0);
+        destination.set_port(0);
+    }
+    Some(Sent { at: *at, protocol, exchange, source, destination, host, sni: sni.clone() })
+}
+
+/// The facts of a result; `None` for any other report.
+#[must_use]
+pub fn result(event: &ProbeEvent, received_at: Timestamp) -> Option<ClientResult> {
+    use fixtures::probe::Outcome as Probe;
+    let ProbeEvent::Result { outcome, status, detail, .. } = event else {
+        return None;
+    };
+    let outcome = match outcome {
+        Probe::Completed => ClientOutcome::Completed,
+        Probe::Refused => ClientOutcome::Refused,
+        Probe::Reset => ClientOutcome::Reset,
+        Probe::Closed => ClientOutcome::Closed,
+        Probe::TlsError => ClientOutcome::TlsError,
+        Probe::DnsError => ClientOutcome::DnsError,
+        Probe::TimedOut => ClientOutcome::TimedOut,
+        Probe::Unreachable => ClientOutcome::Unreachable,
+        Probe::ProtocolError => ClientOutcome::ProtocolError,
+        Probe::NotTestable => ClientOutcome::NotTestable,
+    };
+    Some(ClientResult {
+        at: received_at,
+        outcome,
+        status: *status,
+        detail: detail.clone().unwrap_or_default(),
+    })
+}
+
+/// Whether `window` has passed since `moment` at `now`.
+#[must_use]
+pub fn has_passed(window: std::time::Duration, moment: Timestamp, now: Timestamp) -> bool {
+    SignedDuration::try_from(window).is_ok_and(|window| now.duration_since(moment) >= window)
+}

@@ -1,0 +1,105 @@
+//! The register of seeded faults: one named defect in one stand-in, and what it must turn red.
+//!
+//! Parsed from `scenarios/faults.yaml`. It says what a fault is for; the stand-ins know what it
+//! does. A run with an active fault cannot be signed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::requirement::{Register, is_id};
+use crate::scenario_data::{Error, Place, parse_yaml};
+
+/// The stand-in that a fault is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Component {
+    /// The policy controller: turns the orchestrator's policies into firewall policies.
+    PolicyController,
+    /// The firewall's controller: turns firewall policies into what gateways enforce.
+    Controller,
+    /// The gateway: enforces.
+    Gateway,
+    /// The orchestrator.
+    Orchestrator,
+}
+
+/// One seeded fault.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeededFault {
+    /// The stand-in it is in.
+    pub component: Component,
+    /// What is broken.
+    pub broken: String,
+    /// Requirements that must not pass while it is active; at least one of them must fail.
+    pub turns_red: Vec<RequirementId>,
+    /// The scenario that must turn red, by its name.
+    pub scenario: String,
+}
+
+/// The id of a requirement.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RequirementId(pub String);
+
+impl TryFrom<String> for RequirementId {
+    type Error = String;
+
+    fn try_from(id: String) -> Result<Self, String> {
+        if is_id(&id) { Ok(Self(id)) } else { Err(format!("{id:?}, expected an id such as EGR-01")) }
+    }
+}
+
+/// All seeded faults, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultRegister(BTreeMap<String, SeededFault>);
+
+impl FaultRegister {
+    /// Reads `<scenarios>/faults.yaml`; every requirement it names must be registered.
+    pub fn load(scenarios: &Path, requirements: &Register) -> Result<Self, Error> {
+        let path = scenarios.join("faults.yaml");
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| Error::Unreadable { path: path.clone(), source })?;
+        Self::parse(&path, &text, requirements)
+    }
+
+    /// Reads the text of a register; `path` is for errors alone.
+    pub fn parse(path: &Path, text: &str, requirements: &Register) -> Result<Self, Error> {
+        let faults: BTreeMap<String, SeededFault> = parse_yaml(path, text)?;
+        for (name, fault) in &faults {
+            let invalid = |message: String| Error::Invalid {
+                path: path.to_owned(),
+                place: Place(place_of(text, name)),
+                message: format!("{name}: {message}"),
+            };
+            if fault.turns_red.is_empty() {
+                return Err(invalid("turns_red is empty, expected a requirement".to_owned()));
+            }
+            for RequirementId(id) in &fault.turns_red {
+                if requirements.find(id).is_none() {
+                    return Err(invalid(format!("turns_red: {id} is not registered")));
+                }
+            }
+        }
+        Ok(Self(faults))
+    }
+
+    /// The fault with this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&SeededFault> {
+        self.0.get(name)
+    }
+
+    /// All faults, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &SeededFault)> {
+        self.0.iter().map(|(name, fault)| (name.as_str(), fault))
+    }
+}
+
+/// Where the entry begins.
+fn place_of(text: &str, name: &str) -> Option<(usize, usize)> {
+    let is_entry = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':'));
+    text.lines().position(is_entry).map(|index| (index + 1, 1))
+}

@@ -1,0 +1,87 @@
+//! The judge: compares what was expected with what was observed. Pure; no IO, no clock.
+//!
+//! It knows neither the policy engine nor the cluster. What is expected stands in the feature and
+//! its data; what was observed comes from both ends of the wire, the captures and the gateway's
+//! log. Two rules hold for every function here:
+//!
+//! - **A denial is a conjunction** of observations, never the absence of an answer. Evidence that
+//!   data arrived makes a check fail whatever else was seen; anything that is missing makes it
+//!   inconclusive, with the reason in words.
+//! - **Silence counts only where noise would have been heard**: a capture that did not see the
+//!   positive control says nothing about the flow it did not see.
+//!
+//! | module          | judges                                                               |
+//! |-----------------|----------------------------------------------------------------------|
+//! | [`fact`]        | (what the judge is told: attempts, pods, rules)                      |
+//! | [`observation`] | (what was observed, and what a tier cannot see)                      |
+//! | [`denial`]      | that an attempt was blocked                                          |
+//! | [`permit`]      | that a request passed                                                |
+//! | [`logged`]      | that a decision is in the log, and leads to the server               |
+//! | [`spread`]      | that a canary is where it may be, and nowhere else                   |
+//! | [`update`]      | that a policy change took effect in time                             |
+
+mod correlate;
+pub mod denial;
+pub mod fact;
+mod finding;
+pub mod logged;
+pub mod observation;
+pub mod permit;
+pub mod result;
+pub mod spread;
+pub mod update;
+
+pub use denial::{DenialClaim, judge_default_action, judge_denial};
+pub use fact::{Attempt, ClientOutcome, ClientResult, Exchange, PodFact, Protocol, RuleRef, Sent};
+pub use logged::{LogClaim, TraceClaim, judge_logged, judge_traceable};
+pub use observation::{Observations, Seen};
+pub use permit::{PermitClaim, judge_permit};
+pub use result::{Bearing, CheckResult, EvidenceLine};
+pub use spread::{SpreadClaim, judge_spread};
+pub use update::{UpdateClaim, judge_update};
+
+/// Which check a claim is, and which requirements it speaks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Name of the check, unique within the scenario.
+    pub name: String,
+    /// Ids of the requirements.
+    pub requirements: Vec<String>,
+}
+
+impl Check {
+    /// A check by name, for requirements by id.
+    #[must_use]
+    pub fn new(name: impl Into<String>, requirements: &[&str]) -> Self {
+        Self {
+            name: name.into(),
+            requirements: requirements.iter().map(|&id| id.to_owned()).collect(),
+        }
+    }
+}
+
+/// Which rule is expected to decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleExpectation {
+    /// Whichever does.
+    Any,
+    /// A rule of this name.
+    Named {
+        /// Name of the rule.
+        rule: String,
+        /// The server whose policy the rule is part of; any when `None`.
+        of_server: Option<String>,
+    },
+    /// The default action: no rule of any policy.
+    DefaultAction,
+}
+
+/// A request that is known to pass, made in the same scenario: it proves that the path, the far
+/// ends' receipts and the captures work, so that silence means something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// The request.
+    pub attempt: Attempt,
+    /// Name of the far end that must have received it.
+    pub far_end: String,
+}

@@ -1,0 +1,55 @@
+//! Everything that was observed in one scenario, as values.
+
+use std::collections::BTreeMap;
+
+use fixtures::receipt::Receipt;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Attempt, PodFact, RuleRef};
+use crate::evidence::{Capture, GatewayLog};
+
+/// Everything that was observed in one scenario.
+#[derive(Clone, Debug, Default)]
+pub struct Observations {
+    /// Until when it was observed. Silence after that is no silence.
+    pub until: Timestamp,
+    /// What far ends saw, in order.
+    pub receipts: Vec<Receipt>,
+    /// The gateway's log.
+    pub log: Seen<GatewayLog>,
+    /// Packets between the pods and the node, before any address translation.
+    pub pod_side: Seen<Capture>,
+    /// Packets between the gateway and the internet. They carry the gateway's address.
+    pub outside: Seen<Capture>,
+    /// Names of the rules that the log's uuids stand for.
+    pub rules: BTreeMap<Uuid, RuleRef>,
+    /// Which pod held which address, and when.
+    pub pods: Vec<PodFact>,
+    /// Every attempt of the scenario. Traffic that carries the canary of another attempt is not
+    /// held against this one.
+    pub attempts: Vec<Attempt>,
+}
+
+/// Something that a tier may not be able to see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seen<T> {
+    /// This tier has no means to see it; nothing is expected of it.
+    #[default]
+    NotVisible,
+    /// This tier sees it, and it could not be read.
+    Unreadable(String),
+    /// It was read.
+    Read(T),
+}
+
+impl<T> Seen<T> {
+    /// What was read, if it was.
+    #[must_use]
+    pub fn read(&self) -> Option<&T> {
+        match self {
+            Self::Read(value) => Some(value),
+            Self::NotVisible | Self::Unreadable(_) => None,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What the judge says about one expectation.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::evidence::Measurement;
+use crate::outcome::Outcome;
+
+/// The result of one check: a sentence, an outcome, and what it rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// Name of the check, the same whether it passes or fails.
+    pub check: String,
+    /// Ids of the requirements it speaks for.
+    pub requirements: Vec<String>,
+    /// What it came to.
+    pub outcome: Outcome,
+    /// What was expected, as a sentence.
+    pub expected: String,
+    /// What was found, and where to look it up. A passed check has at least one line.
+    pub evidence: Vec<EvidenceLine>,
+    /// Why it is not passed, as sentences. Empty when it passed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// Whether the broken part was the positive control. Absent: it was not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub control_broken: bool,
+    /// Figures measured while judging.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<Measurement>,
+}
+
+/// One observation that a result rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceLine {
+    /// What was found, in words.
+    pub found: String,
+    /// The file of the evidence folder that holds it. Absent: it follows from other lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// How it bears on the expectation.
+    pub bearing: Bearing,
+}
+
+/// How an observation bears on an expectation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bearing {
+    /// It is what was expected.
+    Supports,
+    /// It contradicts it.
+    Contradicts,
+    /// It was needed and is missing, or says less than needed.
+    Missing,
+    /// It helps a reader and decides nothing.
+    Neutral,
+}
+
+impl CheckResult {
+    /// A result that is not a comparison of observations: a tier that cannot show it, a feature
+    /// that is not claimed, an answer to an open question, a broken stand-in.
+    #[must_use]
+    pub fn stated(
+        check: impl Into<String>,
+        requirements: &[&str],
+        outcome: Outcome,
+        expected: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        let mut result = Self {
+            check: check.into(),
+            requirements: requirements.iter().map(|&id| id.to_owned()).collect(),
+            outcome,
+            expected: expected.into(),
+            evidence: Vec::new(),
+            reasons: Vec::new(),
+            control_broken: false,
+            measured: Vec::new(),
+        };
+        if outcome == Outcome::Passed {
+            result.evidence.push(EvidenceLine {
+                found: reason.into(),
+                file: None,
+                bearing: Bearing::Supports,
+            });
+        } else {
+            result.reasons.push(reason.into());
+        }
+        result
+    }
+
+    /// Whether the check passed.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.outcome == Outcome::Passed
+    }
+}
+
+/// One line per fact, for a step's error message.
+impl fmt::Display for CheckResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]: {}", self.check, self.outcome, self.expected)?;
+        for reason in &self.reasons {
+            write!(f, "\n  because {reason}")?;
+        }
+        for line in &self.evidence {
+            write!(f, "\n  - {}", line.found)?;
+            if let Some(file) = &line.file {
+                write!(f, " [{file}]")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! Data that features name: server manifests in the orchestrator's own YAML, and how every YAML
+//! file of `scenarios/` reports what is wrong with it.
+//!
+//! A manifest is what a user of the orchestrator writes (reference: obot.md section 1). Unknown
+//! fields are refused here, although the orchestrator ignores them: a typo in a test's data must
+//! not become a server without a policy.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// What is wrong with a data file, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {source}\n  expected: a file of the project's scenarios folder", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A place in the file.
+    #[error("{}{place}: {message}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Line and column, where they are known.
+        place: Place,
+        /// The field, what is wrong with it, and what was expected.
+        message: String,
+    },
+    /// No such entry.
+    #[error("{}: no {what} named {name:?}; expected one of {}", path.display(), known.join(", "))]
+    Unknown {
+        /// The file or folder that was searched.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+}
+
+/// `:line:column`, both from 1, or nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place(pub Option<(usize, usize)>);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some((line, column)) => write!(f, ":{line}:{column}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads a YAML file of the project.
+pub fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+    parse_yaml(path, &text)
+}
+
+/// Reads the text of a YAML file; `path` is for errors alone.
+pub fn parse_yaml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Error> {
+    serde_yaml::from_str(text).map_err(|error| {
+        let location = error.location().map(|place| (place.line(), place.column()));
+        let message = error.to_string();
+        // The place is said once, in front.
+        let message = match message.rfind(" at line ") {
+            Some(end) if location.is_some() => message[..end].to_owned(),
+            _ => message,
+        };
+        Error::Invalid { path: path.to_owned(), place: Place(location), message }
+    })
+}
+
+/// A server, as a user of the orchestrator writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerManifest {
+    /// The file it was read from.
+    pub path: PathBuf,
+    /// Display name of the server.
+    pub name: String,
+    /// What it may reach: the list as written.
+    pub egress_domains: Vec<String>,
+    /// Whether all egress is denied. `None`: the manifest says nothing.
+    pub deny_all_egress: Option<bool>,
+    /// The manifest to send to the orchestrator, as written.
+    pub manifest: Value,
+}
+
+impl ServerManifest {
+    /// Reads `<scenarios>/servers/<name>.yaml`.
+    pub fn load(scenarios: &Path, name: &str) -> Result<Self, Error> {
+        let folder = scenarios.join("servers");
+        let path = folder.join(format!("{name}.yaml"));
+        if !path.is_file() {
+            let known = names_in(&folder)?;
+            return Err(Error::Unknown {
+                path: folder,
+                what: "server manifest",
+                name: name.to_owned(),
+                known,
+            });
+        }
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| Error::Unreadable { path: path.clone(), source })?;
+        let manifest = Self::parse(&path, &text)?;
+        if manifest.name != name {
+            let message = format!("name: {:?}, expected {name:?} as the file is called", manifest.name);
+            return Err(Error::Invalid { path, place: Place(None), message });
+        }
+        Ok(manifest)
+    }
+
+    /// Reads the text of a manifest.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        let shape: ManifestShape = parse_yaml(path, text)?;
+        let manifest: Value = parse_yaml(path, text)?;
+        let config = shape.config(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            name: shape.name.clone(),
+            egress_domains: config.egress_domains.clone().unwrap_or_default(),
+            deny_all_egress: config.deny_all_egress,
+            manifest,
+        })
+    }
+
+    /// The manifest with another list, as a user's edit would leave it.
+    #[must_use]
+    pub fn with_egress_domains(&self, domains: &[String]) -> Self {
+        let mut edited = self.clone();
+        edited.egress_domains = domains.to_vec();
+        for key in ["npxConfig", "uvxConfig", "containerizedConfig"] {
+            if let Some(Value::Object(config)) = edited.manifest.get_mut(key) {
+                config.insert("egressDomains".to_owned(), domains.into());
+            }
+        }
+        edited
+    }
+}
+
+/// The fields of a manifest, to check them before the orchestrator does: a broken file is the
+/// test's fault and says so with its line.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ManifestShape {
+    name: String,
+    #[serde(rename = "shortDescription")]
+    _short_description: Option<String>,
+    #[serde(rename = "description")]
+    _description: Option<String>,
+    runtime: Runtime,
+    #[serde(default, rename = "env")]
+    _env: Vec<EnvShape>,
+    npx_config: Option<Config>,
+    uvx_config: Option<Config>,
+    containerized_config: Option<Config>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Runtime {
+    Npx,
+    Uvx,
+    Containerized,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct EnvShape {
+    #[serde(rename = "name")]
+    _name: Option<String>,
+    #[serde(rename = "description")]
+    _description: Option<String>,
+    #[serde(rename = "key")]
+    _key: String,
+    #[serde(rename = "value")]
+    _value: Option<String>,
+    #[serde(rename = "sensitive")]
+    _sensitive: Option<bool>,
+    #[serde(rename = "required")]
+    _required: Option<bool>,
+    #[serde(rename = "file")]
+    _file: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Config {
+    package: Option<String>,
+    image: Option<String>,
+    #[serde(rename = "command")]
+    _command: Option<String>,
+    #[serde(rename = "args")]
+    _args: Option<Vec<String>>,
+    #[serde(rename = "port")]
+    _port: Option<std::num::NonZeroU16>,
+    #[serde(rename = "path")]
+    _path: Option<String>,
+    egress_domains: Option<Vec<String>>,
+    deny_all_egress: Option<bool>,
+}
+
+impl ManifestShape {
+    /// The configuration that belongs to the runtime.
+    fn config(&self, path: &Path) -> Result<&Config, Error> {
+        let invalid = |message: String| Error::Invalid {
+            path: path.to_owned(),
+            place: Place(None),
+            message,
+        };
+        let (field, config, wanted) = match self.runtime {
+            Runtime::Npx => ("npxConfig", &self.npx_config, "package"),
+            Runtime::Uvx => ("uvxConfig", &self.uvx_config, "package"),
+            Runtime::Containerized => ("containerizedConfig", &self.containerized_config, "image"),
+        };
+        let config = config
+            .as_ref()
+            .ok_or_else(|| invalid(format!("{field}: missing, expected by the runtime")))?;
+        let given = if wanted == "image" { &config.image } else { &config.package };
+        if given.as_deref().is_none_or(|value| value.trim().is_empty()) {
+            return Err(invalid(format!("{field}.{wanted}: missing, expected a name")));
+        }
+        Ok(config)
+    }
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>, Error> {
+    let unreadable = |source| Error::Unreadable { path: folder.to_owned(), source };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml")
+            && let Some(stem) = path.file_stem()
+        {
+            names.push(stem.to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
