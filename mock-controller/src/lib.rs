@@ -18,6 +18,7 @@
 //! # Not faithful
 //! No tunnels, no multi-cloud inventory, no decryption, no TLS profiles, no IDS, no UI; one gateway enforces all.
 
+pub mod crd;
 pub mod fault;
 pub mod gateway;
 pub mod policy;
