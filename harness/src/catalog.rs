@@ -11,6 +11,8 @@ use cucumber::gherkin::tagexpr::TagOperation;
 use cucumber::gherkin::{Feature, GherkinEnv, ParseFileError, Scenario, Step};
 use cucumber::step::Collection;
 
+use crate::requirement::{Register, is_id};
+
 /// Why a set of features can't be run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,6 +63,16 @@ pub enum Error {
         step: String,
         /// Unknown or ambiguous.
         reason: String,
+    },
+    /// A tag that looks like a requirement's id and is none.
+    #[error("{path}:{line}: the tag @{id} names no requirement of scenarios/requirements.yaml")]
+    Requirement {
+        /// The feature file.
+        path: PathBuf,
+        /// Line of the scenario, from 1.
+        line: usize,
+        /// The id.
+        id: String,
     },
     /// Nothing matches the selection.
     #[error("no scenario matches {selection}; `containment list` shows what there is")]
@@ -157,6 +169,20 @@ impl Catalog {
         Ok(())
     }
 
+    /// Checks that every requirement a tag names is in the register.
+    ///
+    /// # Errors
+    /// [`Error::Requirement`] for the first tag that names none.
+    pub fn check_requirements(&self, register: &Register) -> Result<(), Error> {
+        for (feature, scenario) in self.scenarios() {
+            if let Err(id) = register.of_tags(feature.tags.iter().chain(&scenario.tags).map(String::as_str)) {
+                let (path, line) = (feature.path.clone().unwrap_or_default(), scenario.position.line);
+                return Err(Error::Requirement { path, line, id });
+            }
+        }
+        Ok(())
+    }
+
     /// The features, for the runner.
     pub fn features(&self) -> &[Feature] {
         &self.features
@@ -168,17 +194,9 @@ impl Catalog {
     }
 }
 
-/// Tags that name requirements: an area of three capitals, a hyphen, a number.
+/// Tags that name requirements.
 pub fn requirement_tags<'a>(tags: impl IntoIterator<Item = &'a String>) -> Vec<String> {
-    let is_requirement = |tag: &&String| {
-        tag.split_once('-').is_some_and(|(area, number)| {
-            area.len() == 3
-                && area.chars().all(|c| c.is_ascii_uppercase())
-                && !number.is_empty()
-                && number.chars().all(|c| c.is_ascii_digit())
-        })
-    };
-    tags.into_iter().filter(is_requirement).cloned().collect()
+    tags.into_iter().filter(|tag| is_id(tag)).cloned().collect()
 }
 
 fn feature_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -1,1 +1,13 @@
-fn main() {}
+//! The `containment` binary: one program for every role.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use containment::cli::Cli;
+use containment::program;
+
+fn main() -> ExitCode {
+    // Containers start here too; this returns unless the process is to become one.
+    cluster::sandbox::dispatch();
+    program::main(Cli::parse())
+}

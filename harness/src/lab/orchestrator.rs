@@ -35,8 +35,6 @@ pub enum Error {
 pub struct Server {
     /// Obot's id, also the name of the Kubernetes objects (`ms1` and five characters).
     pub id: String,
-    /// The manifest as stored.
-    pub manifest: Value,
     /// Where agents connect; absent for catalog servers.
     #[serde(rename = "connectURL")]
     pub connect_url: Option<String>,
@@ -53,6 +51,11 @@ impl Orchestrator {
     /// `base` is the URL before `/api`, for example `http://127.0.0.1:8080`.
     pub fn new(base: impl Into<String>) -> Self {
         Self { http: reqwest::Client::new(), base: base.into() }
+    }
+
+    /// The URL before `/api`.
+    pub fn base(&self) -> &str {
+        &self.base
     }
 
     /// Creates a server from a free manifest.

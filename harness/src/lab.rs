@@ -1,0 +1,335 @@
+//! The running system of one scenario, and what can be done with it.
+//!
+//! The lab acts and records; it never judges. Everything it does to the system goes through interfaces that a user of
+//! the system has (the orchestrator's API, MCP, the Kubernetes API, exec in a Pod), so that it works the same on every
+//! tier. What it sees goes to the evidence folder first; steps ask the folder, not the lab.
+
+pub mod agent;
+pub mod orchestrator;
+mod probing;
+mod reports;
+mod watching;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams, PostParams};
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::evidence::{Event, Recorded, Recorder, ToolCall};
+use crate::run::RunContext;
+use crate::scenario_data::ServerManifest;
+use crate::tier::{self, Cluster, FarEnds};
+use crate::waiting::{TimedOut, Waiting};
+use orchestrator::Orchestrator;
+
+pub use probing::{Probe, RunningProbe};
+
+/// Namespace of the orchestrator and the policy controller.
+pub const ORCHESTRATOR_NAMESPACE: &str = "obot-system";
+/// Namespace of the MCP servers.
+pub const RUNTIME_NAMESPACE: &str = "obot-mcp";
+
+/// A fault of the harness, a stand-in or a fixture. Never a verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The cluster or the machine.
+    #[error(transparent)]
+    Tier(#[from] tier::Error),
+    /// Something did not come in time.
+    #[error(transparent)]
+    TimedOut(#[from] TimedOut),
+    /// The orchestrator's API.
+    #[error(transparent)]
+    Orchestrator(#[from] orchestrator::Error),
+    /// The Kubernetes API.
+    #[error("the Kubernetes API refused to {action}: {source}")]
+    Kubernetes {
+        /// What was to be done.
+        action: String,
+        /// What the client saw.
+        source: Box<kube::Error>,
+    },
+    /// The project's data.
+    #[error(transparent)]
+    Project(#[from] crate::project::Error),
+    /// A scenario that contradicts its data.
+    #[error("{0}")]
+    Data(String),
+    /// A process in the cluster that ended or said something unexpected.
+    #[error("{0}")]
+    Fixture(String),
+}
+
+impl Error {
+    fn kubernetes(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Kubernetes { action, source: Box::new(source) }
+    }
+}
+
+/// What Given steps ask for before the system starts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setup {
+    /// The firewall's default action is deny with logging. Otherwise the vendor's own default: permit, no log.
+    pub default_action_denies: bool,
+    /// The orchestrator's default-deny setting.
+    pub default_deny_setting: bool,
+}
+
+/// An MCP server that the lab created.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// The orchestrator's id, which is also the Pods' `app` label.
+    pub id: String,
+    /// The manifest it was last given.
+    pub manifest: ServerManifest,
+    /// Name of its Pod.
+    pub pod: String,
+}
+
+/// The running system.
+pub struct Lab {
+    context: Arc<RunContext>,
+    recorder: Recorder,
+    waiting: Waiting,
+    cluster: Arc<dyn Cluster>,
+    far_ends: FarEnds,
+    orchestrator: Orchestrator,
+    servers: BTreeMap<String, Server>,
+    probes: Vec<RunningProbe>,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Lab {
+    /// Starts everything and waits until the orchestrator and the policy controller are ready.
+    ///
+    /// # Errors
+    /// When a part does not start in time.
+    pub async fn start(context: &Arc<RunContext>, setup: &Setup, recorder: &Recorder, waiting: &Waiting) -> Result<Self, Error> {
+        let deadlines = &context.deadlines;
+        let (cluster, far_ends) = waiting
+            .until("the cluster to start", deadlines.cluster_ready, tier::embedded::start(context, setup, recorder))
+            .await??;
+        let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
+        watching::start(&cluster.client(), recorder, &cancel, &tasks);
+        waiting
+            .until("the orchestrator and the policy controller to be ready", deadlines.stand_ins_ready, async {
+                watching::deployments_available(&cluster.client(), ORCHESTRATOR_NAMESPACE).await
+            })
+            .await??;
+        let address = cluster.forward(ORCHESTRATOR_NAMESPACE, "obot-obot", 80).await?;
+        Ok(Self {
+            context: Arc::clone(context),
+            recorder: recorder.clone(),
+            waiting: waiting.clone(),
+            cluster,
+            far_ends,
+            orchestrator: Orchestrator::new(format!("http://{address}")),
+            servers: BTreeMap::new(),
+            probes: Vec::new(),
+            cancel,
+            tasks,
+        })
+    }
+
+    /// Creates and launches the server of a manifest in `scenarios/servers/`, and follows its Pod's output.
+    ///
+    /// # Errors
+    /// When the orchestrator refuses it or it does not become ready.
+    pub async fn run_server(&mut self, name: &str, manifest: &ServerManifest) -> Result<Server, Error> {
+        let created = self.orchestrator.create(&manifest.manifest).await?;
+        self.recorder.record(Event::ServerCreated { id: created.id.clone(), name: name.to_owned() });
+        self.waiting
+            .until(format!("the server {name:?} to be launched"), self.context.deadlines.pod_ready, self.orchestrator.launch(&created.id))
+            .await??;
+        let pod = self.pod_of(&created.id).await?;
+        let server = Server { id: created.id, manifest: manifest.clone(), pod };
+        watching::follow_output(&self.cluster.client(), &self.recorder, (RUNTIME_NAMESPACE, &server.pod), name, &self.cancel, &self.tasks);
+        self.servers.insert(name.to_owned(), server.clone());
+        Ok(server)
+    }
+
+    /// A server by its name.
+    ///
+    /// # Errors
+    /// When no step created it.
+    pub fn server(&self, name: &str) -> Result<&Server, Error> {
+        self.servers.get(name).ok_or_else(|| Error::Data(format!("no step runs a server {name:?}")))
+    }
+
+    /// Replaces a server's list of domains through the orchestrator; returns when the orchestrator accepted it.
+    ///
+    /// # Errors
+    /// When the orchestrator refuses the update.
+    pub async fn set_domains(&mut self, name: &str, domains: &[String]) -> Result<Timestamp, Error> {
+        let server = self.server(name)?;
+        let edited = server.manifest.with_egress_domains(domains);
+        self.orchestrator.update(&server.id, &edited.manifest).await?;
+        let accepted = Timestamp::now();
+        if let Some(known) = self.servers.get_mut(name) {
+            known.manifest = edited;
+        }
+        Ok(accepted)
+    }
+
+    /// An agent calls a tool through the orchestrator. A failure of the call is recorded, not returned.
+    ///
+    /// # Errors
+    /// Only when the call outlives its deadline.
+    pub async fn call_tool(&self, name: &str, tool: &str, arguments: Map<String, Value>) -> Result<ToolCall, Error> {
+        let url = self.orchestrator.connect_url(&self.server(name)?.id);
+        let began = std::time::Instant::now();
+        let answer = self
+            .waiting
+            .until(format!("the answer to {tool:?}"), self.context.deadlines.tool_call, agent::call_tool(&url, tool, arguments))
+            .await?;
+        let (succeeded, detail) = match answer {
+            Ok(answer) => (!answer.is_error, answer.text),
+            Err(error) => (false, error.to_string()),
+        };
+        let call = ToolCall {
+            server: name.to_owned(),
+            tool: tool.to_owned(),
+            succeeded,
+            detail: detail.chars().take(500).collect(),
+            elapsed_us: began.elapsed().as_micros().try_into().unwrap_or(u64::MAX),
+        };
+        self.recorder.record(Event::ToolCall(call.clone()));
+        Ok(call)
+    }
+
+    /// Runs a Pod in the servers' namespace that belongs to no server.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub async fn run_stray_pod(&self, name: &str) -> Result<(), Error> {
+        let manifest = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": RUNTIME_NAMESPACE, "labels": {"stray": name}},
+            "spec": {"containers": [{"name": "main", "image": tier::IDLE_IMAGE}]},
+        });
+        let pod: Pod = serde_json::from_value(manifest).map_err(|error| Error::Data(error.to_string()))?;
+        let api = Api::<Pod>::namespaced(self.cluster.client(), RUNTIME_NAMESPACE);
+        api.create(&PostParams::default(), &pod).await.map_err(Error::kubernetes(format!("create the Pod {name}")))?;
+        self.waiting
+            .until(format!("the Pod {name:?} to be ready"), self.context.deadlines.pod_ready, watching::pod_ready(&self.cluster.client(), RUNTIME_NAMESPACE, name))
+            .await?
+    }
+
+    /// Starts a probe in a Pod of the servers' namespace; returns as soon as its first packet is announced, or it
+    /// ended without one.
+    ///
+    /// # Errors
+    /// When it can't be started or announces nothing in time.
+    pub async fn probe(&mut self, pod: &str, probe: &Probe, label: &str) -> Result<(), Error> {
+        let running = RunningProbe::start(&self.cluster.client(), RUNTIME_NAMESPACE, pod, probe, label, &self.recorder).await?;
+        self.probes.push(running);
+        let what = format!("the probe {label:?} to announce its first packet");
+        self.see(what, self.context.deadlines.probe_result, probing::announced(label)).await
+    }
+
+    /// Waits until `found` sees in the recorded events what it looks for.
+    ///
+    /// # Errors
+    /// When it does not within `deadline`.
+    pub async fn see<T>(
+        &self,
+        what: impl Into<String>,
+        deadline: Duration,
+        found: impl FnMut(&[Arc<Recorded>]) -> Option<T>,
+    ) -> Result<T, Error> {
+        let what = what.into();
+        // The recorder's own deadline is the outer one here: only the named wait may end it.
+        let seen = self.waiting.until(what.clone(), deadline, self.recorder.wait_for(2 * deadline, found)).await?;
+        seen.ok_or_else(|| TimedOut { what, waited: deadline }.into())
+    }
+
+    /// Ends every probe that still runs. What it sent is recorded.
+    pub fn end_probes(&mut self) {
+        self.probes.clear();
+    }
+
+    /// The name of the one Pod of a server.
+    ///
+    /// # Errors
+    /// When there is none or more than one.
+    pub async fn pod_of(&self, id: &str) -> Result<String, Error> {
+        let pods = Api::<Pod>::namespaced(self.cluster.client(), RUNTIME_NAMESPACE)
+            .list(&ListParams::default().labels(&format!("app={id}")))
+            .await
+            .map_err(Error::kubernetes("list the server's Pods"))?;
+        let mut names = pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).filter_map(|pod| pod.metadata.name);
+        match (names.next(), names.next()) {
+            (Some(name), None) => Ok(name),
+            (None, _) => Err(Error::Fixture(format!("the server {id} has no Pod"))),
+            (Some(first), Some(second)) => Err(Error::Fixture(format!("the server {id} has several Pods: {first}, {second}, ..."))),
+        }
+    }
+
+    /// Restarts that the containers of a Pod have behind them.
+    ///
+    /// # Errors
+    /// When the Pod can't be read.
+    pub async fn restarts(&self, pod: &str) -> Result<i32, Error> {
+        let pod = Api::<Pod>::namespaced(self.cluster.client(), RUNTIME_NAMESPACE)
+            .get(pod)
+            .await
+            .map_err(Error::kubernetes(format!("read the Pod {pod}")))?;
+        let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
+        Ok(statuses.iter().map(|status| status.restart_count).sum())
+    }
+
+    /// Where the orchestrator's API answers, on this machine.
+    pub fn orchestrator_url(&self) -> &str {
+        self.orchestrator.base()
+    }
+
+    /// A kubeconfig for people and their tools.
+    pub fn kubeconfig(&self) -> String {
+        self.cluster.kubeconfig()
+    }
+
+    /// The far ends of the simulated internet.
+    pub fn far_ends(&self) -> &FarEnds {
+        &self.far_ends
+    }
+
+    /// Brings the capture of the gateway's outside up to now.
+    pub async fn flush_captures(&self) -> Option<PathBuf> {
+        self.cluster.outside_capture().await
+    }
+
+    /// How long silence is watched before it counts.
+    pub fn quiet_window(&self) -> Duration {
+        self.context.deadlines.quiet_window
+    }
+
+    /// Records the final state, takes the system down and says what crashed in it.
+    pub async fn finish(mut self) -> Vec<String> {
+        self.end_probes();
+        watching::record_policies(&self.cluster, &self.recorder).await;
+        self.cluster.outside_capture().await;
+        let crashes = self.cluster.crashes();
+        for crash in &crashes {
+            self.recorder.record(Event::HarnessError { component: crash.container.clone(), message: crash.reason.clone() });
+        }
+        self.cancel.cancel();
+        self.tasks.close();
+        let teardown = async {
+            self.tasks.wait().await;
+            self.cluster.shutdown().await;
+        };
+        if tokio::time::timeout(self.context.deadlines.teardown, teardown).await.is_err() {
+            self.recorder.record(Event::Note { text: "the orderly teardown did not end in time; the rest was killed".to_owned() });
+        }
+        crashes.into_iter().map(|crash| format!("{}: {}", crash.container, crash.reason)).collect()
+    }
+}

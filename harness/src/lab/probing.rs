@@ -1,0 +1,109 @@
+//! Probes: one attempt of a process inside a Pod to reach a far end, run over exec as on any cluster.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, AttachParams};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::task::AbortHandle;
+
+use super::Error;
+use super::reports::Reports;
+use crate::evidence::{Event, Recorded, Recorder};
+
+/// What to send, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// `tls`, `http`, `tcp`, `udp`, `icmp`, `dns`: a command of `containment probe`.
+    pub protocol: String,
+    /// Name or address of the far end.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Send the server name in the ClientHello.
+    pub server_name: bool,
+    /// The token in the payload.
+    pub canary: String,
+    /// When the client gives up, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+impl Probe {
+    /// The argument vector inside the Pod.
+    fn command(&self) -> Vec<String> {
+        let mut command: Vec<String> = ["containment", "probe", &self.protocol].map(str::to_owned).to_vec();
+        let option = if self.host.parse::<std::net::IpAddr>().is_ok() { "--address" } else { "--host" };
+        for word in [option, &self.host, "--port", &self.port.to_string(), "--canary", &self.canary, "--timeout-ms", &self.timeout_ms.to_string()] {
+            command.push(word.to_owned());
+        }
+        if self.protocol == "tls" && !self.server_name {
+            command.push("--no-sni".to_owned());
+        }
+        command
+    }
+
+    /// In words, as a label.
+    pub fn describe(&self) -> String {
+        let name = if self.server_name { "" } else { " without a server name" };
+        format!("{}://{}:{}{name}", self.protocol, self.host, self.port)
+    }
+}
+
+/// A probe that was started. Dropping it kills the process.
+#[derive(Debug)]
+pub struct RunningProbe(AbortHandle);
+
+impl RunningProbe {
+    /// Starts `probe` in the first container of a Pod and records what it reports under `label`.
+    ///
+    /// # Errors
+    /// When the exec can't be started.
+    pub async fn start(client: &kube::Client, namespace: &str, pod: &str, probe: &Probe, label: &str, recorder: &Recorder) -> Result<Self, Error> {
+        let api = Api::<Pod>::namespaced(client.clone(), namespace);
+        let parameters = AttachParams::default().stdin(false).stdout(true).stderr(true);
+        let mut process = api
+            .exec(pod, probe.command(), &parameters)
+            .await
+            .map_err(Error::kubernetes(format!("run a probe in {namespace}/{pod}")))?;
+        let (stdout, stderr) = (process.stdout(), process.stderr());
+        let mut reports = Reports::new(recorder.clone(), label);
+        let notes = (recorder.clone(), label.to_owned());
+        let task = tokio::spawn(async move {
+            let errors = async {
+                let Some(stderr) = stderr else { return };
+                let mut lines = BufReader::new(stderr).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    notes.0.record(Event::Note { text: format!("the probe {:?} says: {line}", notes.1) });
+                }
+            };
+            let output = async {
+                let Some(stdout) = stdout else { return };
+                let mut lines = BufReader::new(stdout).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    reports.line(&line);
+                }
+            };
+            tokio::join!(output, errors);
+            drop(process);
+        });
+        Ok(Self(task.abort_handle()))
+    }
+}
+
+impl Drop for RunningProbe {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Finds the announcement of an attempt, or its result when it ended without one.
+pub(super) fn announced(label: &str) -> impl FnMut(&[Arc<Recorded>]) -> Option<()> {
+    let label = label.to_owned();
+    move |events| {
+        let about = |event: &Event| match event {
+            Event::ProbeSent { attempt, .. } | Event::ProbeResult { attempt, .. } => *attempt == label,
+            _ => false,
+        };
+        events.iter().any(|recorded| about(&recorded.event)).then_some(())
+    }
+}

@@ -1,0 +1,153 @@
+//! Requests out of a Pod, and what becomes of them.
+
+use std::collections::BTreeSet;
+
+use cucumber::gherkin;
+use cucumber::{then, when};
+
+use super::verdict::Rule;
+use crate::judge::RuleExpectation;
+use crate::lab::Probe;
+use crate::world::{Failure, Scene, Step, World};
+
+#[when(expr = "the pod of {string} requests {string}")]
+async fn server_requests(world: &mut World, server: String, url: String) -> Step {
+    world
+        .act(async |scene| {
+            let pod = scene.lab().await?.server(&server)?.pod.clone();
+            let probe = scene.probe_of_url(&url)?;
+            scene.probe_from(&pod, &server, &[probe]).await
+        })
+        .await
+}
+
+#[when(expr = "the pod {string} requests {string}")]
+async fn pod_requests(world: &mut World, pod: String, url: String) -> Step {
+    world
+        .act(async |scene| {
+            let probe = scene.probe_of_url(&url)?;
+            scene.probe_from(&pod, &pod, &[probe]).await
+        })
+        .await
+}
+
+#[when(expr = "the pod of {string} opens TLS to {string} without a server name")]
+async fn server_opens_nameless_tls(world: &mut World, server: String, host: String) -> Step {
+    world
+        .act(async |scene| {
+            let pod = scene.lab().await?.server(&server)?.pod.clone();
+            let probe = Probe { server_name: false, ..scene.probe_to("tls", &host, 443) };
+            scene.probe_from(&pod, &server, &[probe]).await
+        })
+        .await
+}
+
+#[when(expr = "the pod of {string} tries each of")]
+async fn server_tries_each(world: &mut World, server: String, step: &gherkin::Step) -> Step {
+    let table = step.table.clone();
+    world
+        .act(async |scene| {
+            let table = table.ok_or_else(|| Failure::Scenario("the step needs a table: protocol, destination, port".to_owned()))?;
+            let pod = scene.lab().await?.server(&server)?.pod.clone();
+            let mut probes = Vec::new();
+            for row in table.rows.iter().skip(1) {
+                let [protocol, host, port] = row.as_slice() else {
+                    return Err(Failure::Scenario(format!("a row has {} cells; expected protocol, destination, port", row.len())));
+                };
+                let port = port.parse().map_err(|_| Failure::Scenario(format!("{port:?} is no port")))?;
+                probes.push(scene.probe_to(protocol, host, port));
+            }
+            scene.probe_from(&pod, &server, &probes).await
+        })
+        .await
+}
+
+#[then("the request completes and the gateway logged the permit")]
+async fn request_completes(world: &mut World) -> Step {
+    world
+        .act(async |scene| {
+            let label = scene.only_attempt()?;
+            scene.await_outcome(&label).await?;
+            let observations = scene.observe().await?;
+            let attempt = scene.attempt(&observations, &label)?;
+            let far_end = attempt.sent.as_ref().and_then(|sent| sent.host.clone()).unwrap_or_default();
+            let results = scene.judge_passed(attempt, &far_end).await?;
+            scene.settle(results)
+        })
+        .await
+}
+
+#[then(regex = r#"^(?:the request|each of them) is blocked by the rule "([^"]*)" of "([^"]*)"$"#)]
+async fn blocked_by_rule(world: &mut World, rule: String, server: String) -> Step {
+    world.act(async |scene| scene.all_blocked(Rule::of_server(&rule, &server)).await).await
+}
+
+#[then("the request is blocked by the default action")]
+async fn blocked_by_default(world: &mut World) -> Step {
+    world.act(async |scene| scene.all_blocked(RuleExpectation::DefaultAction).await).await
+}
+
+#[then(expr = "each denial is logged and traces to the server {string}")]
+async fn denials_trace(world: &mut World, server: String) -> Step {
+    world
+        .act(async |scene| {
+            let labels = scene.attempts.clone();
+            let results = scene.judge_traces(&labels, &server).await?;
+            scene.settle(results)
+        })
+        .await
+}
+
+impl Scene {
+    /// A probe as an `https://` or `http://` URL says.
+    pub(super) fn probe_of_url(&self, url: &str) -> Result<Probe, Failure> {
+        let bad = || Failure::Scenario(format!("{url:?} is no URL of the form https://host[:port]/"));
+        let (scheme, rest) = url.split_once("://").ok_or_else(bad)?;
+        let (protocol, default_port) = match scheme {
+            "https" => ("tls", 443),
+            "http" => ("http", 80),
+            _ => return Err(bad()),
+        };
+        let authority = rest.split('/').next().unwrap_or_default();
+        match authority.split_once(':') {
+            Some((host, port)) => Ok(self.probe_to(protocol, host, port.parse().map_err(|_| bad())?)),
+            None => Ok(self.probe_to(protocol, authority, default_port)),
+        }
+    }
+
+    pub(super) fn probe_to(&self, protocol: &str, host: &str, port: u16) -> Probe {
+        Probe {
+            protocol: protocol.to_owned(),
+            host: host.to_owned(),
+            port,
+            server_name: true,
+            canary: fixtures::canary::generate(),
+            timeout_ms: self.context.deadlines.probe_result.as_millis().try_into().unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Sends probes out of a Pod; they become the attempts that the next Then steps are about.
+    pub(super) async fn probe_from(&mut self, pod: &str, who: &str, probes: &[Probe]) -> Step {
+        self.attempts.clear();
+        for probe in probes {
+            self.probes_sent += 1;
+            let label = format!("{who} -> {} #{}", probe.describe(), self.probes_sent);
+            self.lab().await?.probe(pod, probe, &label).await?;
+            self.attempts.push(label);
+        }
+        Ok(())
+    }
+
+    pub(super) fn only_attempt(&self) -> Result<String, Failure> {
+        match self.attempts.as_slice() {
+            [label] => Ok(label.clone()),
+            other => Err(Failure::Scenario(format!("the step is about one request, but {} were sent", other.len()))),
+        }
+    }
+
+    async fn all_blocked(&mut self, rule: RuleExpectation) -> Step {
+        let labels = self.attempts.clone();
+        let results = self.judge_blocked(&labels, rule, BTreeSet::new()).await?;
+        self.settle(results)
+    }
+}

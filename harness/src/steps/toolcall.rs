@@ -1,0 +1,187 @@
+//! The flagship: an agent's tool call, the record in the EHR, and the compromised dependency beside it.
+
+use std::collections::BTreeSet;
+
+use cucumber::{given, then, when};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::verdict::Rule;
+use crate::evidence::{Event, Recorded};
+use crate::judge::{Attempt, Check, CheckResult, ClientOutcome, ClientResult, Exchange, Observations, Protocol, Sent, SpreadClaim, judge_spread};
+use crate::outcome::Outcome;
+use crate::world::{Failure, Step, World};
+
+/// The moments at which the compromised dependency of the fixture acts: without all of them the attack did not happen.
+const PHASES: [&str; 3] = ["(at start-up)", "(during the call)", "(second try)"];
+
+#[given(expr = "a dependency of {string} sends what it sees to {string}")]
+async fn compromised_dependency(world: &mut World, server: String, host: String) -> Step {
+    world
+        .act(async |scene| {
+            let deadline = scene.context.deadlines.probe_result;
+            let lab = scene.lab().await?;
+            let what = format!("the dependency of {server:?} to reach for {host} at start-up");
+            lab.see(what, deadline, |events| attempts_to(events, &host).next().map(drop)).await?;
+            Ok(())
+        })
+        .await
+}
+
+#[when(expr = "an agent calls the tool {string} of {string}")]
+async fn agent_calls(world: &mut World, tool: String, server: String) -> Step {
+    world
+        .act(async |scene| {
+            let canary = fixtures::canary::generate();
+            let arguments = json!({"patient_id": "pat-0042", "canary": canary});
+            let arguments = arguments.as_object().cloned().unwrap_or_default();
+            scene.canary = Some(canary);
+            scene.called_at = Some(Timestamp::now());
+            scene.lab().await?.call_tool(&server, &tool, arguments).await?;
+            Ok(())
+        })
+        .await
+}
+
+#[then("the tool call succeeds")]
+async fn call_succeeds(world: &mut World) -> Step {
+    world
+        .act(async |scene| {
+            let events = scene.recorder.events();
+            let call = events.iter().rev().find_map(|recorded| match &recorded.event {
+                Event::ToolCall(call) => Some(call.clone()),
+                _ => None,
+            });
+            let call = call.ok_or_else(|| Failure::Scenario("no step called a tool".to_owned()))?;
+            let (outcome, found) = if call.succeeded {
+                (Outcome::Passed, format!("{} answered in {:.1} ms", call.tool, Recorded::millis(call.elapsed_us)))
+            } else {
+                (Outcome::Failed, format!("{} answered with an error: {}", call.tool, call.detail))
+            };
+            let requirements = scene.claims(&["EGR-03"]);
+            let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
+            let expected = format!("the agent's call of {} on {} succeeds", call.tool, call.server);
+            scene.settle(vec![CheckResult::stated("tool call succeeds", &requirements, outcome, expected, found)])
+        })
+        .await
+}
+
+/// The server's own request to the EHR, which it makes in the course of the call and does not announce: its first
+/// packet in the capture at the Pod stands for the announcement, the tool's answer for the client's result.
+#[then(expr = "the EHR {string} holds the patient record")]
+async fn ehr_holds_record(world: &mut World, host: String) -> Step {
+    world
+        .act(async |scene| {
+            let canary = scene.canary.clone().ok_or_else(|| Failure::Scenario("no step sent a record".to_owned()))?;
+            let observations = scene.observe().await?;
+            let address = scene.context.internet.host(&host).and_then(|host| host.addresses.first().copied());
+            let address = address.ok_or_else(|| Failure::Scenario(format!("scenarios/internet.yaml has no host {host:?}")))?;
+            let succeeded = observations.receipts.iter().any(|receipt| receipt.endpoint == host && receipt.canaries.contains(&canary));
+            let attempt = Attempt {
+                label: format!("the record's way to {host}"),
+                canary: canary.clone(),
+                sent: first_packet(&observations, address, scene.called_at, &host),
+                result: tool_result(scene.recorder.events().iter().map(AsRef::as_ref)),
+            };
+            let stored = scene.lab().await?.far_ends().records_holding(&canary);
+            let mut results = scene.judge_passed(attempt.clone(), &host).await?;
+            let expected = format!("{host} holds exactly one Patient with the canary");
+            let (outcome, found) = match (stored, succeeded) {
+                (1, true) => (Outcome::Passed, "read back from the EHR: 1 Patient with the canary".to_owned()),
+                (count, _) => (Outcome::Failed, format!("read back from the EHR: {count} Patients with the canary")),
+            };
+            let requirements = scene.claims(&["EGR-01", "EGR-03"]);
+            let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
+            results.insert(0, CheckResult::stated("EHR holds the record", &requirements, outcome, expected, found));
+            scene.permit_log = results.pop();
+            scene.settle(results)
+        })
+        .await
+}
+
+#[then("the gateway logged the permit of that request")]
+async fn permit_logged(world: &mut World) -> Step {
+    world
+        .act(async |scene| {
+            let result = scene.permit_log.take().ok_or_else(|| Failure::Scenario("no request was proven to pass before this step".to_owned()))?;
+            scene.settle(vec![result])
+        })
+        .await
+}
+
+#[then(expr = "each attempt to reach {string} is blocked by the rule {string} of {string}")]
+async fn attempts_blocked(world: &mut World, host: String, rule: String, server: String) -> Step {
+    world
+        .act(async |scene| {
+            let deadline = scene.context.deadlines.probe_result;
+            let what = format!("the dependency's attempts {PHASES:?} to reach {host}");
+            let lab = scene.lab().await?;
+            let labels = lab
+                .see(what, deadline, |events| {
+                    let labels: Vec<String> = attempts_to(events, &host).map(str::to_owned).collect();
+                    PHASES.iter().all(|phase| labels.iter().any(|label| label.ends_with(phase))).then_some(labels)
+                })
+                .await?;
+            scene.attempts = labels.clone();
+            let legitimate: BTreeSet<String> = scene.control.iter().map(|control| control.far_end.clone()).collect();
+            let results = scene.judge_blocked(&labels, Rule::of_server(&rule, &server), legitimate).await?;
+            scene.settle(results)
+        })
+        .await
+}
+
+#[then(expr = "the canary was seen nowhere but at {string}")]
+async fn canary_nowhere_else(world: &mut World, host: String) -> Step {
+    world
+        .act(async |scene| {
+            let canary = scene.canary.clone().ok_or_else(|| Failure::Scenario("no step sent a record".to_owned()))?;
+            let observations = scene.observe().await?;
+            let claim = SpreadClaim {
+                check: Check { name: "canary stays where it may be".to_owned(), requirements: scene.claims(&["EGR-02", "EGR-03"]) },
+                canary,
+                only_at: BTreeSet::from([host]),
+                quiet_window: scene.context.deadlines.quiet_window,
+            };
+            let result = judge_spread(&claim, &observations);
+            scene.settle(vec![result])
+        })
+        .await
+}
+
+/// Labels of announced attempts to reach a host by name, in order, each once.
+fn attempts_to<'a>(events: &'a [std::sync::Arc<Recorded>], host: &'a str) -> impl Iterator<Item = &'a str> {
+    events.iter().filter_map(move |recorded| match &recorded.event {
+        Event::ProbeSent { attempt, sent, .. } if sent.host.as_deref() == Some(host) => Some(attempt.as_str()),
+        _ => None,
+    })
+}
+
+fn first_packet(observations: &Observations, address: std::net::IpAddr, since: Option<Timestamp>, host: &str) -> Option<Sent> {
+    let capture = observations.pod_side.read()?;
+    let packet = capture.packets.iter().find(|packet| {
+        packet.destination.ip() == address && packet.protocol == Protocol::Tcp && since.is_none_or(|since| packet.at >= since)
+    })?;
+    Some(Sent {
+        at: packet.at,
+        protocol: Protocol::Tcp,
+        exchange: Exchange::Tls,
+        source: packet.source,
+        destination: packet.destination,
+        host: Some(host.to_owned()),
+        sni: Some(host.to_owned()),
+    })
+}
+
+fn tool_result<'a>(events: impl Iterator<Item = &'a Recorded>) -> Option<ClientResult> {
+    events
+        .filter_map(|recorded| match &recorded.event {
+            Event::ToolCall(call) => Some(ClientResult {
+                at: recorded.at,
+                outcome: if call.succeeded { ClientOutcome::Completed } else { ClientOutcome::Closed },
+                status: None,
+                detail: call.detail.clone(),
+            }),
+            _ => None,
+        })
+        .last()
+}

@@ -1,0 +1,208 @@
+//! Shared by the Then steps: waits for what can be waited for, watches the quiet window, asks the judge.
+//!
+//! Which requirements a check speaks for is decided here once: a kind of check can show certain requirements, and it
+//! shows those of them that the scenario's tags name.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::evidence::{Action, Event, Measurement, Recorded, gateway_log, observe};
+use crate::judge::{
+    Attempt, Check, CheckResult, ClientOutcome, Control, DenialClaim, LogClaim, Observations, PermitClaim, RuleExpectation, TraceClaim,
+    judge_denial, judge_logged, judge_permit, judge_traceable,
+};
+use crate::lab;
+use crate::world::{Failure, Scene};
+
+/// Requirements that a blocked attempt can show.
+const DENIED: [&str; 9] = ["EGR-02", "EGR-03", "EGR-10", "EGR-11", "EGR-13", "EGR-14", "EGR-17", "EGR-20", "EGR-26"];
+/// Requirements that a completed request can show.
+const PERMITTED: [&str; 3] = ["EGR-01", "EGR-03", "EGR-25"];
+const DENIAL_LOGGED: [&str; 1] = ["EGR-04"];
+const PERMIT_LOGGED: [&str; 1] = ["EGR-06"];
+const TRACEABLE: [&str; 1] = ["EGR-05"];
+
+/// Shorthands for the rules that features name.
+pub(super) struct Rule;
+
+impl Rule {
+    /// A rule of the policy that belongs to a server.
+    pub(super) fn of_server(rule: &str, server: &str) -> RuleExpectation {
+        RuleExpectation::Named { rule: rule.to_owned(), of_server: Some(server.to_owned()) }
+    }
+}
+
+impl Scene {
+    fn check(&self, name: impl Into<String>, can_show: &[&str]) -> Check {
+        Check { name: name.into(), requirements: self.claims(can_show) }
+    }
+
+    /// Everything observed up to now. Captures are brought up to date first.
+    ///
+    /// # Errors
+    /// When the system can't be reached.
+    pub(super) async fn observe(&mut self) -> Result<Observations, lab::Error> {
+        let captures = match self.lab().await?.flush_captures().await {
+            Some(_) => observe::Captures::InFolder,
+            None => observe::Captures::NotVisible,
+        };
+        Ok(observe::observe(self.recorder.folder(), &self.recorder.events(), captures, Timestamp::now()))
+    }
+
+    /// An attempt by its label.
+    ///
+    /// # Errors
+    /// When nothing was recorded under that label.
+    pub(super) fn attempt(&self, observations: &Observations, label: &str) -> Result<Attempt, Failure> {
+        let found = observations.attempts.iter().find(|attempt| attempt.label == label).cloned();
+        found.ok_or_else(|| Failure::Scenario(format!("nothing was recorded about the attempt {label:?}")))
+    }
+
+    /// Judges that the attempts of these labels were blocked and that each denial is logged.
+    ///
+    /// # Errors
+    /// When the system can't be reached. A check that does not pass is a value.
+    pub(super) async fn judge_blocked(&mut self, labels: &[String], rule: RuleExpectation, may_hold: BTreeSet<String>) -> Result<Vec<CheckResult>, Failure> {
+        for label in labels {
+            self.await_decision(label).await?;
+        }
+        let quiet_window = self.context.deadlines.quiet_window;
+        tokio::time::sleep(quiet_window).await;
+        let observations = self.observe().await?;
+        self.lab().await?.end_probes();
+        let mut results = Vec::new();
+        for label in labels {
+            let attempt = self.attempt(&observations, label)?;
+            let claim = DenialClaim {
+                check: self.check(format!("blocked: {label}"), &DENIED),
+                far_end: attempt.target(),
+                attempt: attempt.clone(),
+                may_hold: may_hold.clone(),
+                rule: rule.clone(),
+                control: self.control.clone(),
+                quiet_window,
+            };
+            results.push(judge_denial(&claim, &observations));
+            results.push(self.judge_log(attempt, Action::Deny, rule.clone(), &observations));
+        }
+        Ok(results)
+    }
+
+    /// Judges that a request passed, and that the permit is logged. A passed one is the control of later denials.
+    ///
+    /// # Errors
+    /// When the system can't be reached.
+    pub(super) async fn judge_passed(&mut self, attempt: Attempt, far_end: &str) -> Result<Vec<CheckResult>, Failure> {
+        let deadline = self.context.deadlines.denial_logged;
+        let logged = has_decision(attempt.clone(), Action::Permit);
+        // In vain is no error here: the judge says what is missing.
+        let _ = self.lab().await?.see("the gateway's record of a permit", deadline, logged).await;
+        let observations = self.observe().await?;
+        let claim = PermitClaim {
+            check: self.check(format!("passed: {}", attempt.label), &PERMITTED),
+            attempt: attempt.clone(),
+            far_end: far_end.to_owned(),
+            rule: RuleExpectation::Any,
+        };
+        let permit = judge_permit(&claim, &observations);
+        if permit.passed() {
+            self.control = Some(Control { attempt: attempt.clone(), far_end: far_end.to_owned() });
+        }
+        let logged = self.judge_log(attempt, Action::Permit, RuleExpectation::Any, &observations);
+        Ok(vec![permit, logged])
+    }
+
+    /// Judges that the denials of these attempts lead to a server.
+    ///
+    /// # Errors
+    /// When the system can't be reached.
+    pub(super) async fn judge_traces(&mut self, labels: &[String], server: &str) -> Result<Vec<CheckResult>, Failure> {
+        let observations = self.observe().await?;
+        labels
+            .iter()
+            .map(|label| {
+                let attempt = self.attempt(&observations, label)?;
+                let check = self.check(format!("traceable: {label}"), &TRACEABLE);
+                Ok(judge_traceable(&TraceClaim { check, attempt, server: server.to_owned() }, &observations))
+            })
+            .collect()
+    }
+
+    fn judge_log(&self, attempt: Attempt, action: Action, rule: RuleExpectation, observations: &Observations) -> CheckResult {
+        let can_show: &[&str] = if action == Action::Deny { &DENIAL_LOGGED } else { &PERMIT_LOGGED };
+        let check = self.check(format!("logged: {}", attempt.label), can_show);
+        judge_logged(&LogClaim { check, attempt, action, rule, within: self.context.deadlines.denial_logged }, observations)
+    }
+
+    /// Waits for what an attempt comes to: true when the client got its answer, false when it failed or the gateway
+    /// logged a denial.
+    ///
+    /// # Errors
+    /// When neither comes in time.
+    pub(super) async fn await_outcome(&mut self, label: &str) -> Result<bool, Failure> {
+        let deadline = self.context.deadlines.probe_result;
+        let own = label.to_owned();
+        let what = format!("the outcome of {label:?}");
+        let found = move |events: &[Arc<Recorded>]| match decision(events, &own) {
+            Some(None) => Some(true),
+            Some(Some(_)) => Some(false),
+            None => has_result(events, &own).then_some(false),
+        };
+        Ok(self.lab().await?.see(what, deadline, found).await?)
+    }
+
+    /// Waits until the gateway's log holds a denial of the attempt, or the client got through. Neither is also an
+    /// answer, which the judge gives.
+    async fn await_decision(&mut self, label: &str) -> Result<(), Failure> {
+        let deadline = self.context.deadlines.denial_logged;
+        let what = format!("the gateway's record about {label:?}");
+        let own = label.to_owned();
+        let decided = self.lab().await?.see(what, deadline, move |events| decision(events, &own)).await;
+        if let Ok(Some(micros)) = decided {
+            let of = format!("from the first packet of {label:?} to the gateway's record");
+            self.recorder.record(Event::Measured(Measurement { name: "denial-latency".to_owned(), of, micros, bound_micros: None }));
+        }
+        Ok(())
+    }
+}
+
+/// Some when the attempt is decided; the value is the latency of a denial in microseconds.
+fn decision(events: &[Arc<Recorded>], label: &str) -> Option<Option<u64>> {
+    let mut attempt = None;
+    for recorded in events {
+        match &recorded.event {
+            Event::ProbeSent { attempt: own, canary, sent } if own == label => {
+                attempt = Some(Attempt { label: own.clone(), canary: canary.clone(), sent: Some(sent.clone()), result: None });
+            }
+            Event::ProbeResult { attempt: own, result, .. } if own == label && result.outcome == ClientOutcome::Completed => return Some(None),
+            _ => {}
+        }
+    }
+    let attempt = attempt?;
+    let sent_at = attempt.sent.as_ref()?.at;
+    let at = record_of(events, &attempt, Action::Deny)?;
+    Some(u64::try_from(at.duration_since(sent_at).as_micros()).ok())
+}
+
+fn has_result(events: &[Arc<Recorded>], label: &str) -> bool {
+    events.iter().any(|recorded| matches!(&recorded.event, Event::ProbeResult { attempt, .. } if attempt == label))
+}
+
+fn has_decision(attempt: Attempt, action: Action) -> impl FnMut(&[Arc<Recorded>]) -> Option<()> {
+    move |events| record_of(events, &attempt, action).map(drop)
+}
+
+/// When the gateway's first record about an attempt arrived. Only a wait: the judge looks closer.
+fn record_of(events: &[Arc<Recorded>], attempt: &Attempt, action: Action) -> Option<Timestamp> {
+    let sent = attempt.sent.as_ref()?;
+    let about = |text: &str| {
+        let record = gateway_log::parse_line(0, text).ok().flatten();
+        record.is_some_and(|record| record.source == sent.source && record.destination == sent.destination && record.action == action)
+    };
+    events.iter().find_map(|recorded| match &recorded.event {
+        Event::GatewayLog { text, .. } if about(text) => Some(recorded.at),
+        _ => None,
+    })
+}

@@ -1,0 +1,75 @@
+//! The boundary to clusters: one trait, three tenants.
+//!
+//! A scenario asks for what every Kubernetes cluster has (an API client, a way in to a Service) and for what only
+//! some tiers can give (packets at the gateway). What a tier can't give it says in [`Capabilities`]; a scenario that
+//! needs it is `not-testable`, never skipped. Today's tenant is [`embedded`]; kind and existing clusters come as
+//! further implementors, and nothing outside this module may know which one it talks to.
+
+pub mod embedded;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+/// What went wrong in a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The machine or the account can't run this tier. The text names the remedy.
+    #[error("{0}")]
+    Environment(String),
+    /// The cluster did not start or broke.
+    #[error("the cluster failed: {0}")]
+    Cluster(String),
+    /// No way in to a Service.
+    #[error("cannot reach the Service {service}: {reason}")]
+    Forward {
+        /// Namespace and name.
+        service: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// What a tier can show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Packets on both sides of the gateway are recorded.
+    pub packet_capture: bool,
+    /// Seeded faults can be switched on, because the stand-ins are ours.
+    pub seeded_faults: bool,
+}
+
+/// A container that ended although nothing asked it to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crash {
+    /// Namespace, Pod and container.
+    pub container: String,
+    /// Exit code or signal, in words.
+    pub reason: String,
+}
+
+/// One cluster with the system under test in it.
+pub trait Cluster: Send + Sync {
+    /// What this tier can show.
+    fn capabilities(&self) -> Capabilities;
+
+    /// A client with the rights of a cluster administrator.
+    fn client(&self) -> kube::Client;
+
+    /// A kubeconfig with those rights, for people and their tools.
+    fn kubeconfig(&self) -> String;
+
+    /// A loopback address that reaches `port` of a Service, as `kubectl port-forward` would give.
+    fn forward<'a>(&'a self, namespace: &'a str, service: &'a str, port: u16) -> BoxFuture<'a, Result<SocketAddr, Error>>;
+
+    /// The capture of what left the gateway towards the internet, complete up to now. None where packets can't be seen.
+    fn outside_capture(&self) -> BoxFuture<'_, Option<PathBuf>>;
+
+    /// Containers that crashed so far.
+    fn crashes(&self) -> Vec<Crash>;
+
+    /// Takes the cluster down and leaves nothing behind.
+    fn shutdown(self: Arc<Self>) -> BoxFuture<'static, ()>;
+}

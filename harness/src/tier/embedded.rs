@@ -1,0 +1,258 @@
+//! The embedded tier: the whole system in Linux namespaces of this process, nothing to install.
+//!
+//! What stands in for what: the cluster is [`cluster::EmbeddedCluster`]; the firewall is the fake of `mock-controller`,
+//! its engine inline in the fabric and its controller a client of the cluster's API over TLS, as the vendor's is; the
+//! orchestrator and the policy controller are Deployments whose images are roles of this binary; the internet is
+//! served in a namespace of its own behind the gateway.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cluster::network::{NODE_ADDRESS, Network};
+use cluster::{ClusterConfig, EmbeddedCluster, Image, RootFs};
+use fixtures::internet::{InternetHandle, Sockets};
+use fixtures::obot::install::{self, InstallConfig};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{Api, DynamicObject, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use mock_controller::controller::{ClusterRegistration, Controller, ControllerConfig};
+use mock_controller::fault::{Fault, Faults};
+use mock_controller::gateway::{Config as GatewayConfig, Gateway};
+use mock_controller::policy::Snapshot;
+use mock_controller::record::GatewayIdentity;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::firewall;
+use super::{Capabilities, Cluster, Crash, Error, FarEnds, IDLE_IMAGE};
+use crate::evidence::Recorder;
+use crate::evidence::folder::OUTSIDE;
+use crate::lab::Setup;
+use crate::run::RunContext;
+
+/// The gateway's address on the internet (RFC 5737).
+const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+/// Images of the stand-ins.
+const OBOT_IMAGE: &str = "containment.test/obot:0.25.1";
+const POLICY_CONTROLLER_IMAGE: &str = "containment.test/policy-controller:0.0.1";
+
+/// Whether this machine can run the tier.
+///
+/// # Errors
+/// [`Error::Environment`] with the remedy.
+pub fn preflight() -> Result<(), Error> {
+    cluster::netns::preflight().map_err(|error| Error::Environment(error.to_string()))
+}
+
+struct Embedded {
+    cluster: EmbeddedCluster,
+    client: kube::Client,
+    outside_capture: PathBuf,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+    internet: InternetHandle,
+}
+
+/// Starts a cluster with the firewall, the internet and the objects of the orchestrator's installation in it. Nothing
+/// of the orchestrator is awaited here.
+///
+/// # Errors
+/// When a part does not start.
+pub async fn start(context: &Arc<RunContext>, setup: &Setup, recorder: &Recorder) -> Result<(Arc<dyn Cluster>, FarEnds), Error> {
+    let failed = |error: &dyn std::error::Error| Error::Cluster(error.to_string());
+    let faults: Faults = context.faults.iter().filter_map(|name| Fault::from_str(name).ok()).collect();
+    let gateway = Gateway::new(GatewayConfig::new(GATEWAY_ADDRESS), faults.clone(), context.seed, Arc::new(Snapshot::deny_all()));
+    let cluster = EmbeddedCluster::start(cluster_config(context, recorder, gateway)).await.map_err(|error| failed(&error))?;
+    let network = cluster.network().clone();
+    let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
+
+    let receipts = recorder.clone();
+    let sink = Arc::new(move |receipt| drop(receipts.receipt(receipt)));
+    let internet = context
+        .internet
+        .serve(&Beyond(&network), &context.authority, sink, cancel.child_token())
+        .await
+        .map_err(|error| failed(&error))?;
+
+    let client = outside_client(&cluster).await?;
+    let identity = GatewayIdentity { name: "embedded".to_owned(), public_ip: GATEWAY_ADDRESS.into() };
+    firewall::write_log(network.records(), identity, recorder, &tasks);
+    let controller = Arc::new(Controller::new(ControllerConfig { faults, ..ControllerConfig::default() }));
+    if setup.default_action_denies {
+        controller.set_default_action(firewall::deny_with_logging());
+    }
+    create_all(&client, &firewall::crds()?).await?;
+    firewall::record_pushes(&controller, recorder, &cancel, &tasks);
+    let registration = ClusterRegistration { id: "embedded".to_owned(), client: client.clone() };
+    let run = Arc::clone(&controller).run(registration, network.gateway_link(), cancel.child_token());
+    let errors = recorder.clone();
+    tasks.spawn(async move {
+        if let Err(error) = run.await {
+            errors.record(crate::evidence::Event::HarnessError { component: "firewall controller".to_owned(), message: error.to_string() });
+        }
+    });
+
+    create_all(&client, &install::manifests(&installation(context, setup))).await?;
+    let far_ends = FarEnds::new(network, internet.clone(), context.internet.clone(), &context.authority)?;
+    let outside_capture = recorder.folder().file(OUTSIDE);
+    Ok((Arc::new(Embedded { cluster, client, outside_capture, cancel, tasks, internet }), far_ends))
+}
+
+fn cluster_config(context: &RunContext, recorder: &Recorder, gateway: Gateway) -> ClusterConfig {
+    let zone = context.internet.zone();
+    ClusterConfig {
+        images: images(context),
+        trusted_roots_pem: context.authority.pem().to_owned(),
+        internet_addresses: context.internet.addresses(),
+        capture_dir: Some(recorder.folder().path().to_owned()),
+        seed: context.seed,
+        ..ClusterConfig::new(context.binary.clone(), gateway, Arc::new(move |query: &[u8]| zone.answer(query)))
+    }
+}
+
+/// Image names of the scenarios' manifests, and the role of this binary that each stands for.
+fn images(context: &RunContext) -> BTreeMap<String, Image> {
+    let image = |words: &[&str]| Image {
+        exe: context.binary.clone(),
+        entrypoint: ["containment", "serve"].iter().chain(words).map(|&word| word.to_owned()).collect(),
+        env: Vec::new(),
+        root: RootFs::Minimal,
+    };
+    BTreeMap::from([
+        (OBOT_IMAGE.to_owned(), image(&["obot"])),
+        (POLICY_CONTROLLER_IMAGE.to_owned(), image(&["policy-controller"])),
+        ("containment.test/ehr-sync:1.0.0".to_owned(), image(&["mcp-server", "--dependency", "compromised"])),
+        ("containment.test/fetcher:1.0.0".to_owned(), image(&["mcp-server", "--dependency", "clean"])),
+        (IDLE_IMAGE.to_owned(), image(&["idle"])),
+    ])
+}
+
+fn installation(context: &RunContext, setup: &Setup) -> InstallConfig {
+    let mut config = InstallConfig::new(OBOT_IMAGE, POLICY_CONTROLLER_IMAGE);
+    if setup.default_deny_setting {
+        config.obot_env.push(("OBOT_SERVER_MCPDEFAULT_DENY_ALL_EGRESS".to_owned(), "true".to_owned()));
+    }
+    if !context.faults.is_empty() {
+        let fault = ("CONTAINMENT_FAULT".to_owned(), context.faults.join(","));
+        config.obot_env.push(fault.clone());
+        config.provider_env.push(fault);
+    }
+    config
+}
+
+/// A client that comes from outside the cluster, over TLS, as the vendor's controller and every user does.
+async fn outside_client(cluster: &EmbeddedCluster) -> Result<kube::Client, Error> {
+    let failed = |error: String| Error::Cluster(format!("its kubeconfig is of no use: {error}"));
+    let kubeconfig = Kubeconfig::from_yaml(&cluster.kubeconfig()).map_err(|error| failed(error.to_string()))?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    kube::Client::try_from(config).map_err(|error| failed(error.to_string()))
+}
+
+/// Creates objects of any kind, one after the other.
+async fn create_all(client: &kube::Client, objects: &[Value]) -> Result<(), Error> {
+    for object in objects {
+        let object: DynamicObject = serde_json::from_value(object.clone()).map_err(|error| Error::Cluster(error.to_string()))?;
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let types = object.types.clone().unwrap_or_default();
+        let refused = |error: &dyn std::fmt::Display| Error::Cluster(format!("{} {name} could not be created: {error}", types.kind));
+        let gvk = kube::core::GroupVersionKind::try_from(&types).map_err(|error| refused(&error))?;
+        let resource = kube::api::ApiResource::from_gvk(&gvk);
+        let api: Api<DynamicObject> = match &object.metadata.namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        api.create(&PostParams::default(), &object).await.map_err(|error| refused(&error))?;
+    }
+    Ok(())
+}
+
+/// Sockets in the namespace beyond the gateway.
+struct Beyond<'a>(&'a Network);
+
+impl Sockets for Beyond<'_> {
+    fn tcp(&self, address: SocketAddr) -> io::Result<std::net::TcpListener> {
+        self.0.internet().tcp_listener(address)
+    }
+
+    fn udp(&self, address: SocketAddr) -> io::Result<std::net::UdpSocket> {
+        self.0.internet().udp_socket(address)
+    }
+}
+
+impl Cluster for Embedded {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { packet_capture: true, seeded_faults: true }
+    }
+
+    fn client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    fn kubeconfig(&self) -> String {
+        self.cluster.kubeconfig()
+    }
+
+    /// A relay from a loopback port to the Service's ClusterIP, by way of the node.
+    fn forward<'a>(&'a self, namespace: &'a str, service: &'a str, port: u16) -> BoxFuture<'a, Result<SocketAddr, Error>> {
+        let failed = move |reason: String| Error::Forward { service: format!("{namespace}/{service}"), reason };
+        async move {
+            let api = Api::<Service>::namespaced(self.client.clone(), namespace);
+            let service = api.get(service).await.map_err(|error| failed(error.to_string()))?;
+            let address = service.spec.and_then(|spec| spec.cluster_ip).and_then(|address| address.parse().ok());
+            let address = address.ok_or_else(|| failed("it has no ClusterIP".to_owned()))?;
+            let target = SocketAddr::new(address, port);
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| failed(error.to_string()))?;
+            let local = listener.local_addr().map_err(|error| failed(error.to_string()))?;
+            let (network, cancel, tasks) = (self.cluster.network().clone(), self.cancel.clone(), self.tasks.clone());
+            self.tasks.spawn(async move {
+                while let Some(Ok((mut inbound, _))) = cancel.run_until_cancelled(listener.accept()).await {
+                    let (network, cancel) = (network.clone(), cancel.clone());
+                    tasks.spawn(async move {
+                        let relay = async {
+                            let mut outbound = network.node().connect(target).await?;
+                            tokio::io::copy_bidirectional(&mut inbound, &mut outbound).await
+                        };
+                        if let Some(Err(error)) = cancel.run_until_cancelled(relay).await {
+                            tracing::debug!("relay to {target}: {error}");
+                        }
+                    });
+                }
+            });
+            Ok(local)
+        }
+        .boxed()
+    }
+
+    fn outside_capture(&self) -> BoxFuture<'_, Option<PathBuf>> {
+        async {
+            self.cluster.network().flush_captures().await;
+            Some(self.outside_capture.clone())
+        }
+        .boxed()
+    }
+
+    fn crashes(&self) -> Vec<Crash> {
+        self.cluster.crashes().into_iter().map(|crash| Crash { container: crash.container(), reason: crash.to_string() }).collect()
+    }
+
+    fn shutdown(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        async move {
+            self.cancel.cancel();
+            self.tasks.close();
+            self.tasks.wait().await;
+            self.internet.stopped().await;
+            self.cluster.shutdown().await;
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,259 @@
+//! What one scenario has in its hands: its evidence folder, what its Given steps asked for, and the running system.
+//!
+//! Steps go through [`World::act`], which bounds every step by the scenario's deadline, names what a cut step waited
+//! for, and sorts failures: a check that did not pass is a verdict about the system; anything else is a fault of the
+//! harness or of a stand-in and must never look like a verdict.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::evidence::{Event, Recorder, ScenarioFinished, ScenarioStarted};
+use crate::judge::{CheckResult, Control};
+use crate::lab::{self, Lab, Setup};
+use crate::outcome::Outcome;
+use crate::run::RunContext;
+use crate::steps::update::Change;
+use crate::waiting::Waiting;
+
+/// Why a step did not pass.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The judge compared and did not find what was expected. The result is already recorded.
+    #[error("{0}")]
+    Check(Box<CheckResult>),
+    /// The harness, a stand-in or a fixture broke, or something did not come in time.
+    #[error("{0}")]
+    Lab(#[from] lab::Error),
+    /// The scenario's deadline passed.
+    #[error("cut at the scenario's deadline of {seconds} s; it waited for {waited_for}")]
+    Deadline {
+        /// The deadline.
+        seconds: u64,
+        /// What the step waited for.
+        waited_for: String,
+    },
+    /// The scenario contradicts its data or itself.
+    #[error("{0}")]
+    Scenario(String),
+}
+
+impl Failure {
+    /// What it makes of a scenario by itself. A check speaks for itself.
+    fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Check(_) => None,
+            Self::Lab(_) | Self::Deadline { .. } | Self::Scenario(_) => Some(Outcome::HarnessError),
+        }
+    }
+}
+
+/// What a step returns.
+pub type Step = Result<(), Failure>;
+
+/// The state of one scenario, as the runner sees it.
+#[derive(Default, cucumber::World)]
+#[world(init = Self::default)]
+pub struct World {
+    scene: Option<Scene>,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("scenario", &self.scene.as_ref().map(|scene| &scene.name)).finish()
+    }
+}
+
+/// A scenario that is being run.
+pub struct Scene {
+    /// The run it belongs to.
+    pub context: Arc<RunContext>,
+    /// Its evidence.
+    pub recorder: Recorder,
+    /// Ids of the requirements its tags name: what its checks may speak for.
+    pub requirements: Vec<String>,
+    /// What the Given steps asked for before the system was started.
+    pub setup: Setup,
+    /// Labels of the attempts that the last When step made.
+    pub attempts: Vec<String>,
+    /// The last request that was proven to pass: the positive control of the denials after it.
+    pub control: Option<Control>,
+    /// How many probes were sent; keeps labels apart.
+    pub probes_sent: u32,
+    /// The token in the record that an agent's call moves.
+    pub canary: Option<String>,
+    /// When the agent called.
+    pub called_at: Option<Timestamp>,
+    /// The result about the log of the permit that a step proved, for the step that speaks of it.
+    pub permit_log: Option<CheckResult>,
+    /// The last change of a list.
+    pub change: Option<Change>,
+    lab: Option<Lab>,
+    waiting: Waiting,
+    name: String,
+    deadline: Instant,
+    ended: Option<(Outcome, String)>,
+}
+
+impl Scene {
+    /// The running system; the first call starts it as [`Scene::setup`] says.
+    ///
+    /// # Errors
+    /// When a part of it does not start.
+    pub async fn lab(&mut self) -> Result<&mut Lab, lab::Error> {
+        if self.lab.is_none() {
+            self.lab = Some(Lab::start(&self.context, &self.setup, &self.recorder, &self.waiting).await?);
+        }
+        Ok(self.lab.as_mut().expect("invariant: set above"))
+    }
+
+    /// Changes the set-up.
+    ///
+    /// # Errors
+    /// [`Failure::Scenario`] when the system runs already.
+    pub fn set_up(&mut self, change: impl FnOnce(&mut Setup)) -> Step {
+        if self.lab.is_some() {
+            return Err(Failure::Scenario("a setting of the system comes after a step that started it".to_owned()));
+        }
+        change(&mut self.setup);
+        Ok(())
+    }
+
+    /// Records results; the first that did not pass becomes the step's failure.
+    ///
+    /// # Errors
+    /// [`Failure::Check`] when a result is anything but passed.
+    pub fn settle(&self, results: Vec<CheckResult>) -> Step {
+        let mut first = None;
+        for result in results {
+            self.recorder.check(result.clone());
+            if !result.passed() && first.is_none() {
+                first = Some(result);
+            }
+        }
+        first.map_or(Ok(()), |result| Err(Failure::Check(Box::new(result))))
+    }
+
+    /// Of `ids`, those that this scenario's tags name.
+    pub fn claims(&self, ids: &[&str]) -> Vec<String> {
+        ids.iter().filter(|&&id| self.requirements.iter().any(|own| own == id)).map(|&id| id.to_owned()).collect()
+    }
+}
+
+impl World {
+    /// Gives a fresh world its scenario.
+    ///
+    /// # Errors
+    /// When the evidence folder can't be made.
+    pub fn begin(
+        &mut self,
+        context: Arc<RunContext>,
+        started: ScenarioStarted,
+        requirements: Vec<String>,
+    ) -> Result<(), crate::evidence::Error> {
+        let name = started.name.clone();
+        let recorder = Recorder::create(context.scenario_folder(&started))?;
+        recorder.record(Event::ScenarioStarted(started));
+        for fault in &context.faults {
+            recorder.record(Event::FaultActive { name: fault.clone() });
+        }
+        let deadline = Instant::now() + context.deadlines.scenario;
+        self.scene = Some(Scene {
+            context,
+            recorder,
+            requirements,
+            setup: Setup::default(),
+            attempts: Vec::new(),
+            control: None,
+            probes_sent: 0,
+            canary: None,
+            called_at: None,
+            permit_log: None,
+            change: None,
+            lab: None,
+            waiting: Waiting::default(),
+            name,
+            deadline,
+            ended: None,
+        });
+        Ok(())
+    }
+
+    /// Runs what a step does, bounded by the scenario's deadline.
+    ///
+    /// # Errors
+    /// What the step returns, or [`Failure::Deadline`].
+    pub async fn act(&mut self, step: impl AsyncFnOnce(&mut Scene) -> Step) -> Step {
+        let Some(scene) = self.scene.as_mut() else {
+            return Err(Failure::Scenario("the scenario was never begun".to_owned()));
+        };
+        let (deadline, waiting) = (scene.deadline, scene.waiting.clone());
+        let result = match tokio::time::timeout_at(deadline, step(scene)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Deadline {
+                seconds: scene.context.deadlines.scenario.as_secs(),
+                waited_for: waiting.current().unwrap_or_else(|| "a step that named nothing".to_owned()),
+            }),
+        };
+        if let Err(failure) = &result
+            && let Some(outcome) = failure.outcome()
+        {
+            scene.ended = Some((outcome, failure.to_string()));
+        }
+        result
+    }
+
+    /// Captures the state, takes the system down and writes the last event. `panicked` is what a step died of when
+    /// it did not return.
+    pub async fn end(&mut self, panicked: Option<String>) {
+        let Some(mut scene) = self.scene.take() else { return };
+        if let Some(lab) = scene.lab.take() {
+            let crashes = lab.finish().await;
+            if scene.ended.is_none() && !crashes.is_empty() {
+                scene.ended = Some((Outcome::HarnessError, format!("a stand-in or fixture crashed: {}", crashes.join("; "))));
+            }
+        }
+        if let Err(error) = scene.recorder.health() {
+            scene.ended = Some((Outcome::HarnessError, error.to_string()));
+        }
+        if let (None, Some(message)) = (&scene.ended, panicked) {
+            let by_check = scene.recorder.events().iter().any(|recorded| matches!(&recorded.event, Event::Check(check) if !check.passed()));
+            if !by_check {
+                scene.ended = Some((Outcome::HarnessError, message));
+            }
+        }
+        let finished = scene.ended.take().map_or_else(ScenarioFinished::default, |(outcome, reason)| ScenarioFinished {
+            outcome: Some(outcome),
+            reason: Some(reason),
+        });
+        scene.context.verdicts.set(&scene.name, verdict(&scene.recorder, &finished));
+        scene.recorder.record(Event::ScenarioFinished(finished));
+    }
+}
+
+fn verdict(recorder: &Recorder, finished: &ScenarioFinished) -> Outcome {
+    let events = recorder.events();
+    let checks = events.iter().filter_map(|recorded| match &recorded.event {
+        Event::Check(check) => Some(check.outcome),
+        _ => None,
+    });
+    Outcome::gravest(checks.chain(finished.outcome))
+}
+
+/// What finished scenarios came to, by name. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Verdicts(Arc<Mutex<BTreeMap<String, Outcome>>>);
+
+impl Verdicts {
+    /// What a scenario came to; none while it runs.
+    pub fn of(&self, name: &str) -> Option<Outcome> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+    }
+
+    fn set(&self, name: &str, outcome: Outcome) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), outcome);
+    }
+}
