@@ -9,18 +9,30 @@
 //! | [`gateway`] | the inline engine: packets in, packets and records out | sans-IO, `now` is an argument |
 //! | [`time`] | the `now` that engines are given | pure |
 //! | [`record`] | log records in the vendor's two formats | pure |
+//! | [`crd`] | FirewallPolicy and WebgroupPolicy: types and definitions | pure |
+//! | [`store`] | what an administrator configured, in the vendor's wire form | pure |
+//! | [`translate`] | store and cluster objects to policy and status | pure |
+//! | [`controller`] | watches, pushes, status, events: the only IO of this crate | tokio, kube |
 //! | [`fault`] | seeded faults, by name | pure |
+//!
+//! A policy object's way: `controller` sees it, `translate` makes rules and groups of it, `policy` compiles them, a
+//! [`controller::GatewayLink`] carries the snapshot to `gateway`, whose `record`s name the rule by a uuid that
+//! [`controller::Controller::describe_rule`] leads back to the object.
 //!
 //! # Faithful
 //! Evaluation order and match semantics, the CRD schemas, names of mirrored objects, log formats, status and events, as
-//! `reference/aviatrix-dcf.md` documents them. What that page marks unknown is a switch with a documented default.
+//! `reference/aviatrix-dcf.md` documents them. What that page marks unknown is a switch with a documented default
+//! ([`policy::Switches`], [`gateway::Config`]), or a choice named in the header of its module.
 //!
 //! # Not faithful
-//! No tunnels, no multi-cloud inventory, no decryption, no TLS profiles, no IDS, no UI; one gateway enforces all.
+//! No HTTP API yet, no tunnels, no cloud inventory, no decryption, no TLS or log profiles, no IDS, no UI, no lag.
 
+pub mod controller;
 pub mod crd;
 pub mod fault;
 pub mod gateway;
 pub mod policy;
 pub mod record;
+pub mod store;
 pub mod time;
+pub mod translate;

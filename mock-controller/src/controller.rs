@@ -1,0 +1,366 @@
+//! The controller: the IO side of policy. Watches policy objects and pods of onboarded clusters from outside, compiles
+//! every change, pushes snapshots to the gateway, and then says so in each object's status.
+//!
+//! Faithful: no pod in the cluster, status subresource and event `CreatePolicySuccess`, no-ops while a Kubernetes
+//! feature is off. Not faithful, on purpose: status is written **after** the gateway enforces the policy (the vendor's
+//! status proves reconciliation alone), and nothing lags. Must not know packets; what a policy means is
+//! [`translate`](crate::translate)'s and [`policy`](crate::policy)'s.
+//!
+//! A change is: watch event or [`Controller::configure`] -> translate -> push -> status. Changes that arrive while one
+//! is under way are taken together. Before the first push a gateway has no policy; what it does then is its own affair
+//! ([`Snapshot::deny_all`]).
+
+mod cluster;
+mod retry;
+mod status;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::{cluster::ClusterWatch, retry::Retry, status::StatusWriter};
+use crate::{
+    fault::{Fault, Faults},
+    policy::{DEFAULT_ACTION, ObjectRef, Policy, Snapshot, Switches},
+    store::{self, Store},
+    translate::{Outcome, Translation, translate},
+};
+
+/// How many rules of the past [`Controller::describe_rule`] remembers.
+const MAX_DESCRIBED: usize = 65_536;
+
+/// The way to a gateway.
+pub trait GatewayLink: Send + Sync + 'static {
+    /// Resolves when the gateway enforces `policy`.
+    fn push(&self, policy: Arc<Snapshot>) -> BoxFuture<'static, ()>;
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct ControllerConfig {
+    pub switches: Switches,
+    pub faults: Faults,
+}
+
+/// A cluster to onboard. The client's rights are the controller's rights in it.
+#[derive(Clone)]
+pub struct ClusterRegistration {
+    /// As SmartGroups name it: an ARN or the like.
+    pub id: String,
+    pub client: kube::Client,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cluster `{0}` is already onboarded: give each cluster an id of its own")]
+    AlreadyOnboarded(String),
+    #[error("the store cannot be compiled: {0}")]
+    Store(#[from] store::Error),
+}
+
+/// One push, observed when the gateway enforced it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Push {
+    pub generation: u64,
+    /// When the gateway had acknowledged it.
+    pub at: Timestamp,
+    /// From the start of the translation to the acknowledgement.
+    #[serde(skip)]
+    pub took: Duration,
+    /// The policy objects it contains, with their `metadata.generation`; rejected ones are not among them.
+    #[serde(skip)]
+    pub objects: BTreeMap<ObjectRef, i64>,
+    /// The policy objects that failed closed, and why.
+    #[serde(skip)]
+    pub rejected: BTreeMap<ObjectRef, String>,
+    /// The pod addresses it was resolved against.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// What a uuid in a log record stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleDescription {
+    pub rule: String,
+    pub list: String,
+    /// The policy object the rule was written in, if it was written in one.
+    pub object: Option<ObjectRef>,
+}
+
+pub struct Controller {
+    config: ControllerConfig,
+    state: Mutex<State>,
+    /// Counts changes; every running cluster follows it.
+    changes: watch::Sender<u64>,
+    pushes: watch::Sender<Option<Arc<Push>>>,
+}
+
+struct State {
+    store: Store,
+    clusters: BTreeMap<String, Arc<ClusterWatch>>,
+    generation: u64,
+    described: BTreeMap<Uuid, RuleDescription>,
+    enforced: Option<(u64, Translation)>,
+}
+
+impl Controller {
+    pub fn new(config: ControllerConfig) -> Self {
+        let state = State {
+            store: Store::new(config.switches),
+            clusters: BTreeMap::new(),
+            generation: 0,
+            described: BTreeMap::new(),
+            enforced: None,
+        };
+        Self {
+            config,
+            state: Mutex::new(state),
+            changes: watch::Sender::new(0),
+            pushes: watch::Sender::new(None),
+        }
+    }
+
+    /// Reads or changes the administrator's side of the policy. Running clusters are recompiled.
+    pub fn configure<R>(&self, change: impl FnOnce(&mut Store) -> R) -> R {
+        let result = change(&mut self.state().store);
+        self.notify();
+        result
+    }
+
+    /// Onboards a cluster and serves it until cancelled; then the cluster is forgotten, and its gateway keeps the last
+    /// policy it was given.
+    pub async fn run(
+        self: Arc<Self>,
+        cluster: ClusterRegistration,
+        gateway: Arc<dyn GatewayLink>,
+        cancel: CancellationToken,
+    ) -> Result<(), Error> {
+        let id = cluster.id.clone();
+        if self.state().clusters.contains_key(&id) {
+            return Err(Error::AlreadyOnboarded(id));
+        }
+        let notify = Arc::clone(&self);
+        let ignore_updates = self.config.faults.has(Fault::IgnoreUpdates);
+        let watch = ClusterWatch::start(cluster, ignore_updates, move || notify.notify());
+        let watch = Arc::new(watch);
+        self.state().clusters.insert(id.clone(), Arc::clone(&watch));
+        let result = cancel
+            .run_until_cancelled(self.serve(&watch, &*gateway))
+            .await;
+        self.state().clusters.remove(&id);
+        self.notify();
+        result.unwrap_or(Ok(()))
+    }
+
+    /// The latest push, and each one from now on. A slow reader sees the newest alone, which holds all objects.
+    pub fn pushes(&self) -> watch::Receiver<Option<Arc<Push>>> {
+        self.pushes.subscribe()
+    }
+
+    /// Waits for a push that satisfies `condition`; one that is enforced already counts. Bound it with a deadline.
+    pub async fn enforced(&self, condition: impl Fn(&Push) -> bool) -> Arc<Push> {
+        let mut pushes = self.pushes();
+        loop {
+            let newest = pushes.borrow_and_update().clone();
+            if let Some(push) = newest.filter(|push| condition(push)) {
+                return push;
+            }
+            pushes
+                .changed()
+                .await
+                .expect("invariant: the controller that is borrowed here holds the sender");
+        }
+    }
+
+    /// What the uuid in a log record stands for; rules that are gone by now are remembered.
+    pub fn describe_rule(&self, uuid: Uuid) -> Option<RuleDescription> {
+        if uuid == DEFAULT_ACTION {
+            let (rule, list) = ("default action".to_owned(), "POST_RULES".to_owned());
+            return Some(RuleDescription {
+                rule,
+                list,
+                object: None,
+            });
+        }
+        self.state().described.get(&uuid).cloned()
+    }
+
+    /// The policy in force, for evidence: groups with their members, lists in evaluation order, the default action.
+    /// Null before the first push.
+    pub fn export(&self) -> Value {
+        let state = self.state();
+        let Some((
+            generation,
+            Translation {
+                policy, inventory, ..
+            },
+        )) = &state.enforced
+        else {
+            return Value::Null;
+        };
+        let groups = policy.smart_groups.values().map(|group| {
+            let members = group.resolve(&policy.smart_groups, inventory);
+            json!({"uuid": group.uuid, "name": group.name, "selectors": group.selectors, "members": members})
+        });
+        json!({
+            "generation": generation,
+            "smart_groups": groups.collect::<Vec<_>>(),
+            "web_groups": policy.web_groups.values().collect::<Vec<_>>(),
+            "lists": policy.lists,
+            "default_action": {
+                "uuid": DEFAULT_ACTION,
+                "action": policy.default_action.action,
+                "logging": policy.default_action.logging,
+            },
+            "switches": self.config.switches,
+            "faults": self.config.faults,
+        })
+    }
+
+    async fn serve(&self, watch: &ClusterWatch, gateway: &dyn GatewayLink) -> Result<(), Error> {
+        let mut changes = self.changes.subscribe();
+        let mut retry = Retry::default();
+        let mut status = StatusWriter::new(watch);
+        let mut pushed: Option<Translation> = None;
+        watch.settled().await;
+        loop {
+            changes.mark_unchanged();
+            let translation = self.translate()?;
+            if !pushed
+                .as_ref()
+                .is_some_and(|pushed| pushed.enforces_the_same_as(&translation))
+            {
+                self.push(&translation, gateway).await;
+                pushed = Some(translation.clone());
+            }
+            if status.write(&translation).await {
+                retry = Retry::default();
+                changed(&mut changes).await;
+            } else if let Some(delay) = retry.next() {
+                let _ = tokio::time::timeout(delay, changed(&mut changes)).await;
+            }
+        }
+    }
+
+    fn translate(&self) -> Result<Translation, Error> {
+        let state = self.state();
+        let clusters = state
+            .clusters
+            .iter()
+            .map(|(id, watch)| (id.clone(), watch.objects()))
+            .collect();
+        Ok(translate(
+            &state.store,
+            &clusters,
+            &self.config.switches,
+            &self.config.faults,
+        )?)
+    }
+
+    async fn push(&self, translation: &Translation, gateway: &dyn GatewayLink) {
+        let start = Instant::now();
+        let generation = {
+            let mut state = self.state();
+            // Described before it is pushed: the first record may follow at once.
+            state.describe(&translation.policy);
+            state.generation += 1;
+            state.generation
+        };
+        let Translation {
+            policy,
+            inventory,
+            objects,
+        } = translation;
+        let snapshot = Snapshot::compile(generation, policy, inventory, &self.config.switches);
+        gateway.push(Arc::new(snapshot)).await;
+        self.state().enforced = Some((generation, translation.clone()));
+        let (mut compiled, mut rejected) = (BTreeMap::new(), BTreeMap::new());
+        for (object, translated) in objects {
+            match &translated.outcome {
+                Outcome::Rejected(reason) => {
+                    drop(rejected.insert(object.clone(), reason.to_string()))
+                }
+                _ => drop(compiled.insert(object.clone(), translated.generation)),
+            }
+        }
+        let pods = inventory
+            .clusters
+            .values()
+            .flat_map(|cluster| &cluster.pods);
+        let addresses = pods.flat_map(|pod| pod.addresses.iter().copied()).collect();
+        let took = start.elapsed();
+        tracing::debug!(
+            generation,
+            ?took,
+            objects = compiled.len(),
+            "gateway enforces the policy"
+        );
+        let push = Push {
+            generation,
+            at: Timestamp::now(),
+            took,
+            objects: compiled,
+            rejected,
+            addresses,
+        };
+        self.pushes.send_replace(Some(Arc::new(push)));
+    }
+
+    fn notify(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Adds the rules of `policy` to what can be described. At the bound, rules that are no longer in it are dropped.
+    fn describe(&mut self, policy: &Policy) {
+        if self.described.len() >= MAX_DESCRIBED {
+            self.described.clear();
+        }
+        for list in &policy.lists {
+            for rule in &list.rules {
+                let description = RuleDescription {
+                    rule: rule.name.clone(),
+                    list: list.name.clone(),
+                    object: list.object.clone(),
+                };
+                self.described.insert(rule.uuid, description);
+            }
+        }
+    }
+}
+
+impl Translation {
+    /// Whether a gateway and the readers of [`Push`] would see any difference.
+    fn enforces_the_same_as(&self, other: &Self) -> bool {
+        let generations = |translation: &Self| {
+            let objects = translation.objects.iter();
+            objects
+                .map(|(object, translated)| (object.clone(), translated.generation))
+                .collect::<Vec<_>>()
+        };
+        self.policy == other.policy
+            && self.inventory == other.inventory
+            && generations(self) == generations(other)
+    }
+}
+
+async fn changed(changes: &mut watch::Receiver<u64>) {
+    changes
+        .changed()
+        .await
+        .expect("invariant: the controller that is borrowed here holds the sender");
+}

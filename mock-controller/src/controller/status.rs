@@ -1,0 +1,144 @@
+//! Tells tenants what became of their objects: the status subresource, and an event.
+
+use std::collections::BTreeMap;
+
+use futures::future::join_all;
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
+use kube::{
+    Api, Resource,
+    api::{Patch, PatchParams},
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use super::cluster::ClusterWatch;
+use crate::{
+    crd::{FirewallPolicy, GROUP, WebgroupPolicy},
+    policy::ObjectRef,
+    translate::{Outcome, Translated, Translation},
+};
+
+/// Writes statuses of one cluster's objects, and announces each generation of each object once.
+pub(super) struct StatusWriter<'a> {
+    watch: &'a ClusterWatch,
+    recorder: Recorder,
+    /// Generations by uid.
+    announced: BTreeMap<String, i64>,
+}
+
+impl<'a> StatusWriter<'a> {
+    pub(super) fn new(watch: &'a ClusterWatch) -> Self {
+        let reporter = Reporter {
+            controller: "avx-controller".to_owned(),
+            instance: None,
+        };
+        let recorder = Recorder::new(watch.registration.client.clone(), reporter);
+        Self {
+            watch,
+            recorder,
+            announced: BTreeMap::new(),
+        }
+    }
+
+    /// Writes each status that differs from what the object says. False if a write failed and must be tried again.
+    pub(super) async fn write(&mut self, translation: &Translation) -> bool {
+        let own = |object: &ObjectRef| object.cluster == self.watch.registration.id;
+        let own: Vec<_> = translation
+            .objects
+            .iter()
+            .filter(|(object, _)| own(object))
+            .collect();
+        let writes = own
+            .iter()
+            .map(|(object, translated)| self.write_one(object, translated));
+        let written = join_all(writes).await;
+
+        self.announced
+            .retain(|uid, _| own.iter().any(|(_, translated)| translated.uid == *uid));
+        for ((object, translated), written) in own.iter().zip(&written) {
+            let announced = self.announced.get(&translated.uid) == Some(&translated.generation);
+            if *written && !announced {
+                self.announced
+                    .insert(translated.uid.clone(), translated.generation);
+                self.announce(object, translated).await;
+            }
+        }
+        written.into_iter().all(|written| written)
+    }
+
+    async fn write_one(&self, object: &ObjectRef, translated: &Translated) -> bool {
+        let uid = &translated.uid;
+        let result = match &translated.outcome {
+            Outcome::FirewallPolicy(status)
+                if self.watch.firewall_policy_status(uid).as_ref() == Some(status) =>
+            {
+                Ok(())
+            }
+            Outcome::FirewallPolicy(status) => self.patch::<FirewallPolicy>(object, status).await,
+            Outcome::WebgroupPolicy(status)
+                if self.watch.webgroup_policy_status(uid).as_ref() == Some(status) =>
+            {
+                Ok(())
+            }
+            Outcome::WebgroupPolicy(status) => self.patch::<WebgroupPolicy>(object, status).await,
+            // Its status stays at the last generation that could be translated.
+            Outcome::Rejected(_) => Ok(()),
+        };
+        match result {
+            Ok(()) => true,
+            // Deleted in the meantime: the watch will say so.
+            Err(kube::Error::Api(status)) if status.code == 404 => true,
+            Err(error) => {
+                tracing::warn!(?object, %error, "status could not be written, trying again");
+                false
+            }
+        }
+    }
+
+    async fn patch<K>(&self, object: &ObjectRef, status: &impl Serialize) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
+    {
+        let api = Api::<K>::namespaced(self.watch.registration.client.clone(), &object.namespace);
+        let patch = Patch::Merge(json!({"status": status}));
+        api.patch_status(&object.name, &PatchParams::default(), &patch)
+            .await
+            .map(drop)
+    }
+
+    /// An event is a courtesy: if it cannot be written, that is logged and nothing else.
+    async fn announce(&self, object: &ObjectRef, translated: &Translated) {
+        let (type_, reason, note) = match &translated.outcome {
+            Outcome::Rejected(reason) => {
+                tracing::warn!(?object, %reason, "policy object fails closed");
+                (EventType::Warning, "CreatePolicyFailed", reason.to_string())
+            }
+            _ => (
+                EventType::Normal,
+                "CreatePolicySuccess",
+                format!("generation {} is enforced", translated.generation),
+            ),
+        };
+        // The API takes at most 1 kB.
+        let note = note.chars().take(250).collect();
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: "Reconcile".into(),
+            secondary: None,
+        };
+        let regarding = ObjectReference {
+            api_version: Some(format!("{GROUP}/v1alpha1")),
+            kind: Some(object.kind.to_owned()),
+            namespace: Some(object.namespace.clone()),
+            name: Some(object.name.clone()),
+            uid: Some(translated.uid.clone()),
+            ..Default::default()
+        };
+        if let Err(error) = self.recorder.publish(&event, &regarding).await {
+            tracing::debug!(?object, %error, "event could not be written");
+        }
+    }
+}
