@@ -1,1 +1,10 @@
+//! The engine as a whole, between two peers on a virtual clock.
 
+#![allow(clippy::unwrap_used)]
+
+mod deny;
+mod filter;
+pub(super) mod hello;
+mod peer;
+mod permit;
+mod world;
