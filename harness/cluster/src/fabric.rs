@@ -275,3 +275,6 @@ impl From<Malformed> for DropReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

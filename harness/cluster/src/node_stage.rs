@@ -283,3 +283,6 @@ fn service_port(flow: &Tuple) -> ServicePort {
 fn endpoint(flow: &Tuple) -> SocketAddrV4 {
     SocketAddrV4::new(flow.destination, flow.destination_port)
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,17 +100,23 @@ impl PolicyTable {
 
 impl Rule {
     fn allows(&self, peer: Ipv4Addr, flow: &Tuple) -> bool {
-        let peers = match &self.peers {
-            Peers::Any => true,
-            Peers::Listed(list) => list.iter().any(|entry| entry.contains(peer)),
-        };
-        peers
+        self.peers.contains(peer)
             && match &self.ports {
                 Ports::Any => true,
                 Ports::Listed(list) => list.iter().any(|(protocol, range)| {
                     *protocol == flow.protocol && range.contains(&flow.destination_port)
                 }),
             }
+    }
+}
+
+impl Peers {
+    #[must_use]
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed(list) => list.iter().any(|peer| peer.contains(address)),
+        }
     }
 }
 

@@ -1,0 +1,190 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::node_stage::policy::Cidr;
+use etherparse::PacketBuilder;
+use impairment::{HELD, Impairment};
+use proptest::prelude::*;
+use rstest::rstest;
+
+const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+const DNS: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
+const ALICE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 10);
+const BOB: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 11);
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+const T0: Duration = Duration::from_secs(1);
+
+struct Ports {
+    node: Origin,
+    internet: Origin,
+    alice: Origin,
+    bob: Origin,
+}
+
+fn fabric() -> (Fabric, Ports) {
+    let mut fabric = Fabric::new(NodeConfig {
+        addresses: vec![NODE],
+        pods: Cidr::new(Ipv4Addr::new(10, 244, 0, 0), 16),
+        services: Cidr::new(Ipv4Addr::new(10, 96, 0, 0), 16),
+        masquerade: false,
+        seed: 7,
+    });
+    let mut attach = |port, addresses: &[Ipv4Addr]| Origin::Port(fabric.attach(port, addresses).unwrap());
+    let ports = Ports {
+        node: attach(Port::Node, &[NODE, DNS]),
+        internet: attach(Port::Internet, &[]),
+        alice: attach(Port::Pod(ALICE), &[ALICE]),
+        bob: attach(Port::Pod(BOB), &[BOB]),
+    };
+    (fabric, ports)
+}
+
+fn datagram(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
+    let mut packet = Vec::new();
+    PacketBuilder::ipv4(source.octets(), destination.octets(), 64)
+        .udp(1000, 2000)
+        .write(&mut packet, b"payload")
+        .unwrap();
+    packet
+}
+
+fn deliver(origin: Origin) -> Forward {
+    let Origin::Port(port) = origin else {
+        panic!("a port")
+    };
+    Forward::Deliver(port)
+}
+
+/// Where a packet goes, by names that read well in a table.
+fn outcome(from: &str, source: Ipv4Addr, destination: Ipv4Addr) -> String {
+    let (mut fabric, ports) = fabric();
+    let origin = match from {
+        "node" => ports.node,
+        "alice" => ports.alice,
+        "internet" => ports.internet,
+        _ => Origin::Gateway,
+    };
+    let forward = fabric.handle(T0, origin, &mut datagram(source, destination));
+    let named = [("node", ports.node), ("alice", ports.alice), ("bob", ports.bob)];
+    if let Some((name, _)) = named.iter().find(|(_, port)| forward == deliver(*port)) {
+        return (*name).to_owned();
+    }
+    match forward {
+        Forward::Dropped => format!("{:?}", fabric.drops().recent[0].reason),
+        other => format!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[case("alice", ALICE, BOB, "bob")]
+#[case("alice", ALICE, DNS, "node")]
+#[case("alice", ALICE, NODE, "node")]
+#[case("alice", ALICE, OUTSIDE, "Leave")]
+#[case("alice", BOB, OUTSIDE, "Spoofed")]
+#[case("alice", ALICE, Ipv4Addr::new(10, 244, 9, 9), "NoRoute")]
+#[case("alice", ALICE, Ipv4Addr::new(169, 254, 169, 254), "NoRoute")]
+#[case("alice", ALICE, Ipv4Addr::new(224, 0, 0, 251), "NoRoute")]
+#[case("alice", ALICE, Ipv4Addr::BROADCAST, "NoRoute")]
+#[case("node", NODE, ALICE, "alice")]
+#[case("node", DNS, ALICE, "alice")]
+#[case("node", NODE, OUTSIDE, "Leave")]
+#[case("node", ALICE, OUTSIDE, "Spoofed")]
+#[case("internet", OUTSIDE, ALICE, "Enter")]
+#[case("gateway", OUTSIDE, ALICE, "alice")]
+#[case("gateway", OUTSIDE, OUTSIDE, "NoRoute")]
+#[case("gateway", BOB, ALICE, "Spoofed")]
+fn a_packet_goes(
+    #[case] from: &str,
+    #[case] source: Ipv4Addr,
+    #[case] destination: Ipv4Addr,
+    #[case] expected: &str,
+) {
+    assert_eq!(outcome(from, source, destination), expected);
+}
+
+#[test]
+fn detaching_frees_the_address() {
+    let (mut fabric, ports) = fabric();
+    assert_eq!(fabric.attach(Port::Pod(BOB), &[BOB]), Err(AddressInUse(BOB)));
+    let Origin::Port(bob) = ports.bob else {
+        panic!("a port")
+    };
+    fabric.detach(bob);
+    let forward = fabric.handle(T0, ports.alice, &mut datagram(ALICE, BOB));
+    assert_eq!(forward, Forward::Dropped);
+    let again = fabric.attach(Port::Pod(BOB), &[BOB]).unwrap();
+    let forward = fabric.handle(T0, ports.alice, &mut datagram(ALICE, BOB));
+    assert_eq!(forward, Forward::Deliver(again));
+}
+
+fn to_bob(effect: Effect) -> Vec<Impairment> {
+    vec![Impairment {
+        source: None,
+        destination: Some(Cidr::new(BOB, 32)),
+        protocol: None,
+        destination_port: None,
+        effect,
+    }]
+}
+
+#[test]
+fn losses_follow_from_the_seed() {
+    let run = || {
+        let (mut fabric, ports) = fabric();
+        fabric.impairments_mut().set(to_bob(Effect::Drop { probability: 0.5 }));
+        (0..64)
+            .map(|_| fabric.handle(T0, ports.alice, &mut datagram(ALICE, BOB)) == Forward::Dropped)
+            .collect::<Vec<_>>()
+    };
+    let lost = run().iter().filter(|lost| **lost).count();
+    assert!((1..64).contains(&lost), "some are lost: {lost}");
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_partition_is_one_way_and_counted() {
+    let (mut fabric, ports) = fabric();
+    fabric.impairments_mut().set(to_bob(Effect::Drop { probability: 1.0 }));
+    assert_eq!(fabric.handle(T0, ports.alice, &mut datagram(ALICE, BOB)), Forward::Dropped);
+    assert_eq!(fabric.drops().counts[&DropReason::Impaired], 1);
+    assert_eq!(fabric.handle(T0, ports.bob, &mut datagram(BOB, ALICE)), deliver(ports.alice));
+}
+
+#[test]
+fn a_delayed_packet_comes_out_in_time_and_once() {
+    let (mut fabric, ports) = fabric();
+    let delay = Duration::from_millis(20);
+    fabric.impairments_mut().set(to_bob(Effect::Delay(delay)));
+    let mut packet = datagram(ALICE, BOB);
+    assert_eq!(fabric.handle(T0, ports.alice, &mut packet), Forward::Held);
+    assert_eq!(fabric.poll_timeout(), Some(T0 + delay));
+    assert_eq!(fabric.poll_delayed(T0), None);
+    let (from, mut held) = fabric.poll_delayed(T0 + delay).unwrap();
+    assert_eq!(fabric.handle_delayed(T0 + delay, from, &mut held), deliver(ports.bob));
+    assert_eq!(held, packet);
+    assert_eq!(fabric.poll_delayed(T0 + delay), None);
+    for _ in 0..HELD {
+        assert_eq!(fabric.handle(T0, ports.alice, &mut packet), Forward::Held);
+    }
+    assert_eq!(fabric.handle(T0, ports.alice, &mut packet), Forward::Dropped);
+}
+
+#[test]
+fn the_account_of_drops_is_bounded() {
+    let (mut fabric, ports) = fabric();
+    for _ in 0..=DROPS_KEPT {
+        fabric.handle(T0, ports.alice, &mut [0x60; 40]);
+    }
+    assert_eq!(fabric.drops().recent.len(), DROPS_KEPT);
+    assert_eq!(fabric.drops().counts[&DropReason::NotIpv4], DROPS_KEPT as u64 + 1);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), from in 0usize..4) {
+        let (mut fabric, ports) = fabric();
+        let origin = [ports.alice, ports.node, ports.internet, Origin::Gateway][from];
+        let mut packet = bytes;
+        let _ = fabric.handle(T0, origin, &mut packet);
+    }
+}
