@@ -23,7 +23,7 @@ use std::{
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -74,14 +74,14 @@ pub struct Push {
     pub generation: u64,
     /// When the gateway had acknowledged it.
     pub at: Timestamp,
-    /// From the start of the translation to the acknowledgement.
-    #[serde(skip)]
+    /// From the start of the compilation to the acknowledgement.
+    #[serde(serialize_with = "microseconds", rename = "took_us")]
     pub took: Duration,
     /// The policy objects it contains, with their `metadata.generation`; rejected ones are not among them.
-    #[serde(skip)]
+    #[serde(serialize_with = "pairs")]
     pub objects: BTreeMap<ObjectRef, i64>,
     /// The policy objects that failed closed, and why.
-    #[serde(skip)]
+    #[serde(serialize_with = "pairs")]
     pub rejected: BTreeMap<ObjectRef, String>,
     /// The pod addresses it was resolved against.
     pub addresses: BTreeSet<IpAddr>,
@@ -363,4 +363,16 @@ async fn changed(changes: &mut watch::Receiver<u64>) {
         .changed()
         .await
         .expect("invariant: the controller that is borrowed here holds the sender");
+}
+
+/// JSON has no structured keys.
+fn pairs<V: Serialize, S: Serializer>(
+    map: &BTreeMap<ObjectRef, V>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(map)
+}
+
+fn microseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u128(duration.as_micros())
 }
