@@ -8,7 +8,7 @@ use rstest::rstest;
 use super::{hello, peer::Peer, world::*};
 use crate::{
     fault::{Fault, Faults},
-    gateway::{Config, L7Close},
+    gateway::{Config, DropReason, L7Close},
     policy::{Action, Protocol},
     record::{LogRecord, Reason, SessionStage, Stage},
 };
@@ -68,6 +68,7 @@ fn an_unlisted_name_is_cut_off_without_an_alert(#[case] l7_close: L7Close) {
 #[case::two_names(hello::Hello::named("ehr.example.org").extension(0, b"\x00\x04\x00\x00\x01b").bytes())]
 #[case::not_tls(b"\x00\x01\x02".to_vec())]
 #[case::oversized([&b"\x16\x03\x01\x40\x00\x01\x00\xff\xff"[..], &[0; 40_000]].concat())]
+#[case::beyond_the_buffer(hello::records(&[&b"\x01\x00\x70\x00"[..], &[0; 0x7000]].concat(), 1))]
 #[case::endless_head([&b"GET / HTTP/1.1\r\nX: "[..], &[b'a'; 60_000]].concat())]
 fn other_first_bytes_are_denied_by_the_next_rule(#[case] bytes: Vec<u8>) {
     let mut world = world(bytes, L7Close::Fin, Faults::default());
@@ -244,6 +245,31 @@ fn a_new_policy_lets_a_denied_client_s_next_syn_through() {
     world.gateway.set_policy(now, snapshot(permit_names(&[])));
     world.run(Duration::from_secs(1));
     assert_eq!(world.server.as_ref().unwrap().received(), b"hi");
+}
+
+#[test]
+fn a_new_policy_that_denies_as_well_is_not_another_record() {
+    let client = Peer::new(CLIENT, 5, vec![]);
+    let mut world = World::new(gateway(vec![]), client, None);
+    world.run(Duration::from_secs(1));
+    let now = world.now();
+    world.gateway.set_policy(now, snapshot(vec![]));
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.records.len(), 1);
+}
+
+#[test]
+fn what_arrives_damaged_is_not_judged() {
+    let mut world = world(
+        hello::rustls(Some("ehr.example.org")),
+        L7Close::Fin,
+        Faults::default(),
+    );
+    world.corrupted.insert((Hop::FromClient, 2));
+    world.run(Duration::from_secs(1));
+    let received = world.server.as_ref().unwrap().received();
+    assert_eq!(received.len(), world.sent(Hop::FromClient)[2].len() - 40);
+    assert_eq!(world.gateway.counters().dropped(DropReason::Malformed), 1);
 }
 
 /// Segments that cover the whole in some order, some of them twice.

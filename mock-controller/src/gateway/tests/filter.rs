@@ -86,6 +86,18 @@ fn udp_is_translated_both_ways_and_ends_when_idle() {
         (gateway.poll_timeout(), gateway.counters().flows),
         (None, 0)
     );
+
+    // Its port is free again.
+    gateway.handle_inside(
+        at(idle),
+        &udp(
+            (Ipv4Addr::new(10, 244, 0, 12), 5353),
+            (*SERVER.ip(), 53),
+            b"q",
+        ),
+    );
+    let sent = transmit(&mut gateway).unwrap();
+    assert_eq!(sent.packet[20..22], 5353u16.to_be_bytes());
 }
 
 /// What a router does to a header, computed anew.
@@ -477,5 +489,6 @@ proptest! {
             while gateway.poll_transmit().is_some() {}
         }
         prop_assert_eq!(gateway.counters().flows, 0, "every flow ends in the end");
+        prop_assert_eq!((gateway.core.buffered, gateway.core.inspections), (0, 0), "and gives back what it held");
     }
 }

@@ -182,9 +182,9 @@ impl Peer {
             self.acknowledged = acknowledged.min(self.stream.len());
             self.fin_acknowledged |= self.fin_sent && acknowledged > self.stream.len();
         }
-        self.take(tcp.sequence_number(), tcp.payload(), tcp.fin());
-        if tcp.syn() {
-            self.acknowledge();
+        match tcp.syn() {
+            true => self.acknowledge(),
+            false => self.take(tcp.sequence_number(), tcp.payload(), tcp.fin()),
         }
         self.speak(now);
     }
@@ -233,8 +233,18 @@ impl Peer {
             return;
         }
         while let Some(range) = self.plan.pop_front() {
-            if range.end > self.acknowledged + self.window {
-                self.plan.push_front(range);
+            let edge = self.acknowledged + self.window;
+            if range.end > edge {
+                // With nothing in flight, what fits is better than nothing.
+                let cut = if range.start == self.acknowledged {
+                    edge
+                } else {
+                    range.start
+                };
+                self.plan.push_front(cut..range.end);
+                if cut > range.start {
+                    self.send(range.start..cut);
+                }
                 break;
             }
             self.send(range);

@@ -210,6 +210,20 @@ fn a_syn_on_a_spliced_flow_is_inspected_anew() {
 }
 
 #[test]
+fn a_repeated_syn_never_reaches_the_destination() {
+    let (client, server, ..) = exchange(0, 10);
+    let mut world = World::new(gateway(permit_names(&[NAME])), client, Some(server));
+    world.run(Duration::from_secs(1));
+    assert!(world.client.has_finished());
+    let before = world.sent(Hop::ToServer).len();
+    let syn = world.sent(Hop::FromClient)[0].clone();
+    let now = world.now();
+    world.gateway.handle_inside(now, &syn);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.sent(Hop::ToServer).len(), before);
+}
+
+#[test]
 fn a_refusing_server_resets_the_client() {
     let client = Peer::new(CLIENT, 1, hello::rustls(Some(NAME)));
     let mut world = World::new(gateway(permit_names(&[NAME])), client, None);
@@ -355,16 +369,25 @@ proptest! {
         server_isn: u32,
         request in 0usize..20_000,
         response in 1usize..20_000,
+        server_speaks_first: bool,
         lost in proptest::collection::btree_set(
             (prop_oneof![Just(Hop::FromClient), Just(Hop::ToServer), Just(Hop::FromServer), Just(Hop::ToClient)], 0usize..20),
             0..12,
         ),
     ) {
-        let (client, server, request, response) = exchange_with(client_isn, server_isn, request, response);
+        let (client, mut server, request, response) = exchange_with(client_isn, server_isn, request, response);
+        if server_speaks_first {
+            server.speaks_after = 0;
+        }
         let mut world = World::new(gateway(permit_names(&[NAME])), client, Some(server));
         world.lost = lost;
         world.run(MINUTE);
         prop_assert_eq!(world.server.as_ref().unwrap().received(), request);
         prop_assert_eq!(world.client.received(), response);
+        let acknowledged = world.sent(Hop::ToClient).iter().filter(|packet| tcp(packet).ack());
+        let acknowledged: Vec<_> = acknowledged
+            .map(|packet| tcp(packet).acknowledgment_number().wrapping_sub(client_isn))
+            .collect();
+        prop_assert!(acknowledged.is_sorted(), "what the client was told is never taken back");
     }
 }

@@ -42,6 +42,7 @@ pub(super) struct World {
     /// Absent: nothing answers at the destination.
     pub(super) server: Option<Peer>,
     pub(super) lost: BTreeSet<(Hop, usize)>,
+    pub(super) corrupted: BTreeSet<(Hop, usize)>,
     pub(super) records: Vec<LogRecord>,
     /// Every packet that left, per hop.
     pub(super) sent: BTreeMap<Hop, Vec<Vec<u8>>>,
@@ -55,6 +56,7 @@ impl World {
             client,
             server,
             lost: BTreeSet::new(),
+            corrupted: BTreeSet::new(),
             records: Vec::new(),
             sent: BTreeMap::new(),
         };
@@ -100,26 +102,26 @@ impl World {
     fn step(&mut self) -> bool {
         let now = self.now();
         let mut moved = false;
-        while let Some(packet) = self.client.poll_transmit() {
+        while let Some(mut packet) = self.client.poll_transmit() {
             moved = true;
-            if self.carries(Hop::FromClient, &packet) {
+            if self.carries(Hop::FromClient, &mut packet) {
                 self.gateway.handle_inside(now, &packet);
             }
         }
-        while let Some(packet) = self.server.as_mut().and_then(Peer::poll_transmit) {
+        while let Some(mut packet) = self.server.as_mut().and_then(Peer::poll_transmit) {
             moved = true;
-            if self.carries(Hop::FromServer, &packet) {
+            if self.carries(Hop::FromServer, &mut packet) {
                 self.gateway.handle_outside(now, &packet);
             }
         }
-        while let Some(transmit) = self.gateway.poll_transmit() {
+        while let Some(mut transmit) = self.gateway.poll_transmit() {
             moved = true;
             let hop = match transmit.side {
                 Side::Inside => Hop::ToClient,
                 Side::Outside => Hop::ToServer,
             };
             check(&transmit.packet);
-            if !self.carries(hop, &transmit.packet) {
+            if !self.carries(hop, &mut transmit.packet) {
                 continue;
             }
             match (hop, &mut self.server) {
@@ -134,10 +136,16 @@ impl World {
         moved
     }
 
-    fn carries(&mut self, hop: Hop, packet: &[u8]) -> bool {
+    fn carries(&mut self, hop: Hop, packet: &mut [u8]) -> bool {
         let sent = self.sent.entry(hop).or_default();
         sent.push(packet.to_vec());
-        !self.lost.contains(&(hop, sent.len() - 1))
+        let index = sent.len() - 1;
+        if self.corrupted.contains(&(hop, index))
+            && let Some(last) = packet.last_mut()
+        {
+            *last ^= 1;
+        }
+        !self.lost.contains(&(hop, index))
     }
 }
 
