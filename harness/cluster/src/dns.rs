@@ -93,7 +93,10 @@ impl Zone {
         let record = |data| Record::from_rdata(name.clone(), TTL, data);
         match question.query_type() {
             RecordType::A => {
-                let addresses = entry.addresses.iter().map(|address| record(RData::A(A(*address))));
+                let addresses = entry
+                    .addresses
+                    .iter()
+                    .map(|address| record(RData::A(A(*address))));
                 response.answers.extend(addresses);
             }
             RecordType::SRV => {
@@ -119,7 +122,10 @@ pub fn question(query: &[u8]) -> Option<(String, String)> {
     let message = parse(query).ok()?;
     let question = message.queries.first()?;
     let name = question.name().to_ascii();
-    Some((name.trim_end_matches('.').to_owned(), question.query_type().to_string()))
+    Some((
+        name.trim_end_matches('.').to_owned(),
+        question.query_type().to_string(),
+    ))
 }
 
 /// Cuts a response that the asker cannot take over UDP, so that it asks again over TCP.
@@ -149,7 +155,11 @@ fn parse(query: &[u8]) -> Result<Message, Answer> {
         return Err(match query {
             [high, low, flags, ..] if query.len() >= 12 && flags & 0x80 == 0 => {
                 let id = u16::from_be_bytes([*high, *low]);
-                reply(&Message::error_msg(id, OpCode::Query, ResponseCode::FormErr))
+                reply(&Message::error_msg(
+                    id,
+                    OpCode::Query,
+                    ResponseCode::FormErr,
+                ))
             }
             _ => Answer::Ignore,
         });

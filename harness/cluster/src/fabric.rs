@@ -115,7 +115,10 @@ impl Fabric {
 
     /// Adds a port that these addresses are behind.
     pub fn attach(&mut self, port: Port, addresses: &[Ipv4Addr]) -> Result<PortId, AddressInUse> {
-        if let Some(used) = addresses.iter().find(|address| self.routes.contains_key(address)) {
+        if let Some(used) = addresses
+            .iter()
+            .find(|address| self.routes.contains_key(address))
+        {
             return Err(AddressInUse(*used));
         }
         let id = PortId(self.next);
@@ -188,7 +191,9 @@ impl Fabric {
         if self.drops.recent.len() == DROPS_KEPT {
             self.drops.recent.pop_front();
         }
-        self.drops.recent.push_back(DroppedPacket { at, flow, reason });
+        self.drops
+            .recent
+            .push_back(DroppedPacket { at, flow, reason });
     }
 
     fn port_of(&self, from: Origin) -> Option<Port> {

@@ -43,7 +43,9 @@ pub enum Error {
         "/dev/net/tun cannot be opened ({0}): run as root, or let this user open it (chmod 0666 /dev/net/tun)"
     )]
     TunDenied(#[source] io::Error),
-    #[error("cannot create a TUN device ({0}): CAP_NET_ADMIN is missing inside the namespace; run as root")]
+    #[error(
+        "cannot create a TUN device ({0}): CAP_NET_ADMIN is missing inside the namespace; run as root"
+    )]
     TunDevice(#[source] io::Error),
     #[error("cannot start a thread for a network namespace: {0}")]
     Thread(#[source] io::Error),
@@ -146,7 +148,12 @@ pub fn enter_user_namespace() -> Result<(), Error> {
 
 fn write_proc(path: &str, line: &str) -> Result<(), Error> {
     // One write call, and no truncation: the kernel accepts a map once, whole.
-    let write = || io::Write::write_all(&mut OpenOptions::new().write(true).open(path)?, line.as_bytes());
+    let write = || {
+        io::Write::write_all(
+            &mut OpenOptions::new().write(true).open(path)?,
+            line.as_bytes(),
+        )
+    };
     write().map_err(Error::UserNamespace)
 }
 

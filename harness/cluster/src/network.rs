@@ -10,7 +10,7 @@
 
 mod driver;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,10 +18,9 @@ use std::thread::JoinHandle;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-// TEMP
-pub trait GatewayLink: Send + Sync + 'static { fn push(&self, policy: Arc<Snapshot>) -> BoxFuture<'static, ()>; }
-use mock_controller::gateway::Gateway;
-use mock_controller::policy::Snapshot;
+use mock_controller::controller::GatewayLink;
+use mock_controller::gateway::{Counters, Gateway};
+use mock_controller::policy::{FiveTuple, Snapshot};
 use mock_controller::record::LogRecord;
 use tokio::sync::{mpsc, oneshot};
 
@@ -160,7 +159,11 @@ impl Network {
         let (netns, tun) = namespace(&[address])?;
         let (reply, answer) = std::sync::mpsc::sync_channel(1);
         let commands = self.shared.commands.clone();
-        commands.send(Command::Attach { address, tun, reply });
+        commands.send(Command::Attach {
+            address,
+            tun,
+            reply,
+        });
         let port = answer.recv().map_err(|_| Error::ShutDown)??;
         Ok(Attachment {
             netns,
@@ -214,6 +217,17 @@ impl Network {
     /// What the fabric dropped, and why, up to now.
     pub async fn drops(&self) -> Drops {
         self.ask(Command::Drops).await.unwrap_or_default()
+    }
+
+    /// The source address and port that a flow has beyond the gateway; None unless it was let through.
+    pub async fn outside_source(&self, flow: FiveTuple) -> Option<SocketAddrV4> {
+        self.ask(|reply| Command::OutsideSource { flow, reply })
+            .await?
+    }
+
+    /// What the gateway did with packets that left no record.
+    pub async fn gateway_counters(&self) -> Counters {
+        self.ask(Command::Counters).await.unwrap_or_default()
     }
 
     /// Resolves once every earlier command has taken effect.

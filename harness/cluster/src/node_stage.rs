@@ -269,7 +269,12 @@ fn reject(packet: &[u8], parsed: &Parsed) -> Passage {
 
 fn fragment_key(parsed: &Parsed) -> Option<(Ipv4Addr, Ipv4Addr, Protocol, u16)> {
     let tuple = &parsed.tuple;
-    Some((tuple.source, tuple.destination, tuple.protocol, parsed.fragment?))
+    Some((
+        tuple.source,
+        tuple.destination,
+        tuple.protocol,
+        parsed.fragment?,
+    ))
 }
 
 fn service_port(flow: &Tuple) -> ServicePort {

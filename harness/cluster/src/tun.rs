@@ -73,7 +73,10 @@ impl AsRawFd for Tun {
     }
 }
 
-#[expect(unsafe_code, reason = "TUNSETIFF takes a pointer to an ifreq, which no safe wrapper offers")]
+#[expect(
+    unsafe_code,
+    reason = "TUNSETIFF takes a pointer to an ifreq, which no safe wrapper offers"
+)]
 fn create_device(file: &File, name: &str) -> io::Result<()> {
     mod request {
         // TUNSETIFF is _IOW('T', 202, int) though it reads an ifreq (linux/if_tun.h), hence "bad".
@@ -86,7 +89,10 @@ fn create_device(file: &File, name: &str) -> io::Result<()> {
     // SAFETY: ifreq is plain data for which all zeroes is a value.
     let mut interface: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last byte stays zero: the kernel reads a C string.
-    for (slot, byte) in interface.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
+    for (slot, byte) in interface.ifr_name[..libc::IFNAMSIZ - 1]
+        .iter_mut()
+        .zip(name.bytes())
+    {
         *slot = byte as libc::c_char;
     }
     interface.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
@@ -133,11 +139,12 @@ async fn request_all(
         handle.link().set(eth).execute()
     )
     .map_err(failed("cannot bring devices up"))?;
-    futures::future::try_join_all(
-        addresses
-            .iter()
-            .map(|address| handle.address().add(device, (*address).into(), 32).execute()),
-    )
+    futures::future::try_join_all(addresses.iter().map(|address| {
+        handle
+            .address()
+            .add(device, (*address).into(), 32)
+            .execute()
+    }))
     .await
     .map_err(failed("cannot add an address"))?;
     let mut route = RouteMessageBuilder::<Ipv4Addr>::new()

@@ -12,7 +12,8 @@ fn zone() -> Zone {
     headless.addresses.insert(Ipv4Addr::new(10, 244, 0, 10));
     headless.addresses.insert(Ipv4Addr::new(10, 244, 0, 11));
     let port = zone.entry("_https._tcp.kubernetes.default.svc");
-    port.services.insert((443, "kubernetes.default.svc.cluster.local.".into()));
+    port.services
+        .insert((443, "kubernetes.default.svc.cluster.local.".into()));
     zone
 }
 
@@ -30,13 +31,20 @@ fn describe(answer: Answer) -> String {
             let message = Message::from_vec(&bytes).unwrap();
             assert_eq!(message.metadata.id, 7);
             let data = |records: &[Record]| {
-                records.iter().map(|record| format!(" {}", record.data)).collect::<String>()
+                records
+                    .iter()
+                    .map(|record| format!(" {}", record.data))
+                    .collect::<String>()
             };
             format!(
                 "{:?}{} |{}",
                 message.metadata.response_code,
                 data(&message.answers),
-                if message.authorities.is_empty() { "" } else { " SOA" }
+                if message.authorities.is_empty() {
+                    ""
+                } else {
+                    " SOA"
+                }
             )
         }
         other => format!("{other:?}"),
@@ -44,10 +52,26 @@ fn describe(answer: Answer) -> String {
 }
 
 #[rstest]
-#[case::cluster_ip("kubernetes.default.svc.cluster.local.", RecordType::A, "NoError 10.96.0.1 |")]
-#[case::any_case("Kubernetes.Default.svc.cluster.LOCAL.", RecordType::A, "NoError 10.96.0.1 |")]
-#[case::headless("db.team.svc.cluster.local.", RecordType::A, "NoError 10.244.0.10 10.244.0.11 |")]
-#[case::no_ipv6("kubernetes.default.svc.cluster.local.", RecordType::AAAA, "NoError | SOA")]
+#[case::cluster_ip(
+    "kubernetes.default.svc.cluster.local.",
+    RecordType::A,
+    "NoError 10.96.0.1 |"
+)]
+#[case::any_case(
+    "Kubernetes.Default.svc.cluster.LOCAL.",
+    RecordType::A,
+    "NoError 10.96.0.1 |"
+)]
+#[case::headless(
+    "db.team.svc.cluster.local.",
+    RecordType::A,
+    "NoError 10.244.0.10 10.244.0.11 |"
+)]
+#[case::no_ipv6(
+    "kubernetes.default.svc.cluster.local.",
+    RecordType::AAAA,
+    "NoError | SOA"
+)]
 #[case::named_port(
     "_https._tcp.kubernetes.default.svc.cluster.local.",
     RecordType::SRV,
@@ -58,7 +82,11 @@ fn describe(answer: Answer) -> String {
 #[case::search_list("ehr.example.team.svc.cluster.local.", RecordType::A, "NXDomain | SOA")]
 #[case::external("ehr.example.", RecordType::A, "Forward")]
 #[case::looks_alike("evilcluster.local.", RecordType::A, "Forward")]
-fn queries_are_answered(#[case] name: &str, #[case] record_type: RecordType, #[case] expected: &str) {
+fn queries_are_answered(
+    #[case] name: &str,
+    #[case] record_type: RecordType,
+    #[case] expected: &str,
+) {
     assert_eq!(describe(zone().answer(&query(name, record_type))), expected);
 }
 
@@ -77,7 +105,9 @@ fn broken_queries_get_format_errors_and_responses_get_nothing() {
 fn a_long_answer_is_cut_over_udp() {
     let mut zone = Zone::default();
     let entry = zone.entry("many.team.svc");
-    entry.addresses.extend((0..100).map(|n| Ipv4Addr::new(10, 244, 1, n)));
+    entry
+        .addresses
+        .extend((0..100).map(|n| Ipv4Addr::new(10, 244, 1, n)));
     let query = query("many.team.svc.cluster.local.", RecordType::A);
     let Answer::Reply(whole) = zone.answer(&query) else {
         panic!("answered")

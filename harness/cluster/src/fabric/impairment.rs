@@ -73,12 +73,16 @@ impl Impairments {
             return false;
         }
         self.sequence += 1;
-        self.held.insert((until, self.sequence), (from, packet.to_vec()));
+        self.held
+            .insert((until, self.sequence), (from, packet.to_vec()));
         true
     }
 
     pub fn poll(&mut self, now: Duration) -> Option<(Origin, Vec<u8>)> {
-        let entry = self.held.first_entry().filter(|entry| entry.key().0 <= now)?;
+        let entry = self
+            .held
+            .first_entry()
+            .filter(|entry| entry.key().0 <= now)?;
         Some(entry.remove())
     }
 
@@ -91,8 +95,14 @@ impl Impairments {
 impl Impairment {
     fn matches(&self, flow: &Tuple) -> bool {
         self.source.is_none_or(|cidr| cidr.contains(flow.source))
-            && self.destination.is_none_or(|cidr| cidr.contains(flow.destination))
-            && self.protocol.is_none_or(|protocol| protocol == flow.protocol)
-            && self.destination_port.is_none_or(|port| port == flow.destination_port)
+            && self
+                .destination
+                .is_none_or(|cidr| cidr.contains(flow.destination))
+            && self
+                .protocol
+                .is_none_or(|protocol| protocol == flow.protocol)
+            && self
+                .destination_port
+                .is_none_or(|port| port == flow.destination_port)
     }
 }

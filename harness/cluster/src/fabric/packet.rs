@@ -62,7 +62,10 @@ impl fmt::Display for Tuple {
             destination,
             destination_port,
         } = self;
-        write!(f, "{protocol:?} {source}:{source_port} > {destination}:{destination_port}")
+        write!(
+            f,
+            "{protocol:?} {source}:{source_port} > {destination}:{destination_port}"
+        )
     }
 }
 
@@ -74,7 +77,9 @@ pub enum Kind {
     /// Echo request or reply.
     Echo,
     /// An ICMP error, with the tuple of the packet that caused it, as far as it got.
-    IcmpError { cause: Tuple },
+    IcmpError {
+        cause: Tuple,
+    },
     /// Any other protocol or ICMP message: a flow by its addresses alone.
     Other,
     /// A fragment but the first: it has no ports. `Tuple` holds zeroes for them.
@@ -245,7 +250,10 @@ pub fn rewrite(packet: &mut [u8], parsed: &Parsed, to: &Tuple) {
         }
         Kind::Echo => {
             // The identifier is the only thing that changes: ICMP's checksum covers no addresses.
-            let (old, new) = (from.source_port | from.destination_port, to.source_port | to.destination_port);
+            let (old, new) = (
+                from.source_port | from.destination_port,
+                to.source_port | to.destination_port,
+            );
             update(payload, 2, &old.to_be_bytes(), &new.to_be_bytes());
             put(payload, 4, new);
         }
@@ -266,7 +274,9 @@ pub fn rewrite_error(packet: &mut [u8], parsed: &Parsed, source: Ipv4Addr, cause
     rewrite_addresses(packet, 0, &parsed.tuple, &outer);
     let inner = parsed.header + 8;
     rewrite_addresses(packet, inner, &seen, cause);
-    let inner_header = packet.get(inner).map_or(20, |byte| usize::from(byte & 0x0f) * 4);
+    let inner_header = packet
+        .get(inner)
+        .map_or(20, |byte| usize::from(byte & 0x0f) * 4);
     if let Some(transport) = packet.get_mut(inner + inner_header..) {
         match cause.protocol {
             Protocol::Tcp | Protocol::Udp => set_ports(transport, cause),
@@ -274,7 +284,9 @@ pub fn rewrite_error(packet: &mut [u8], parsed: &Parsed, source: Ipv4Addr, cause
             Protocol::Other(_) => {}
         }
     }
-    let total = word(packet, 2).map_or(packet.len(), usize::from).min(packet.len());
+    let total = word(packet, 2)
+        .map_or(packet.len(), usize::from)
+        .min(packet.len());
     if let Some(icmp) = packet.get_mut(parsed.header..total) {
         put(icmp, 2, 0);
         let sum = checksum(icmp);
@@ -299,8 +311,18 @@ fn rewrite_addresses(packet: &mut [u8], at: usize, from: &Tuple, to: &Tuple) {
 
 fn rewrite_transport(payload: &mut [u8], sum: usize, from: &Tuple, to: &Tuple) {
     update(payload, sum, &from.source.octets(), &to.source.octets());
-    update(payload, sum, &from.destination.octets(), &to.destination.octets());
-    update(payload, sum, &from.source_port.to_be_bytes(), &to.source_port.to_be_bytes());
+    update(
+        payload,
+        sum,
+        &from.destination.octets(),
+        &to.destination.octets(),
+    );
+    update(
+        payload,
+        sum,
+        &from.source_port.to_be_bytes(),
+        &to.source_port.to_be_bytes(),
+    );
     update(
         payload,
         sum,

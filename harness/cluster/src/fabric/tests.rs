@@ -29,7 +29,8 @@ fn fabric() -> (Fabric, Ports) {
         masquerade: false,
         seed: 7,
     });
-    let mut attach = |port, addresses: &[Ipv4Addr]| Origin::Port(fabric.attach(port, addresses).unwrap());
+    let mut attach =
+        |port, addresses: &[Ipv4Addr]| Origin::Port(fabric.attach(port, addresses).unwrap());
     let ports = Ports {
         node: attach(Port::Node, &[NODE, DNS]),
         internet: attach(Port::Internet, &[]),
@@ -65,7 +66,11 @@ fn outcome(from: &str, source: Ipv4Addr, destination: Ipv4Addr) -> String {
         _ => Origin::Gateway,
     };
     let forward = fabric.handle(T0, origin, &mut datagram(source, destination));
-    let named = [("node", ports.node), ("alice", ports.alice), ("bob", ports.bob)];
+    let named = [
+        ("node", ports.node),
+        ("alice", ports.alice),
+        ("bob", ports.bob),
+    ];
     if let Some((name, _)) = named.iter().find(|(_, port)| forward == deliver(*port)) {
         return (*name).to_owned();
     }
@@ -105,7 +110,10 @@ fn a_packet_goes(
 #[test]
 fn detaching_frees_the_address() {
     let (mut fabric, ports) = fabric();
-    assert_eq!(fabric.attach(Port::Pod(BOB), &[BOB]), Err(AddressInUse(BOB)));
+    assert_eq!(
+        fabric.attach(Port::Pod(BOB), &[BOB]),
+        Err(AddressInUse(BOB))
+    );
     let Origin::Port(bob) = ports.bob else {
         panic!("a port")
     };
@@ -131,7 +139,9 @@ fn to_bob(effect: Effect) -> Vec<Impairment> {
 fn losses_follow_from_the_seed() {
     let run = || {
         let (mut fabric, ports) = fabric();
-        fabric.impairments_mut().set(to_bob(Effect::Drop { probability: 0.5 }));
+        fabric
+            .impairments_mut()
+            .set(to_bob(Effect::Drop { probability: 0.5 }));
         (0..64)
             .map(|_| fabric.handle(T0, ports.alice, &mut datagram(ALICE, BOB)) == Forward::Dropped)
             .collect::<Vec<_>>()
@@ -144,10 +154,18 @@ fn losses_follow_from_the_seed() {
 #[test]
 fn a_partition_is_one_way_and_counted() {
     let (mut fabric, ports) = fabric();
-    fabric.impairments_mut().set(to_bob(Effect::Drop { probability: 1.0 }));
-    assert_eq!(fabric.handle(T0, ports.alice, &mut datagram(ALICE, BOB)), Forward::Dropped);
+    fabric
+        .impairments_mut()
+        .set(to_bob(Effect::Drop { probability: 1.0 }));
+    assert_eq!(
+        fabric.handle(T0, ports.alice, &mut datagram(ALICE, BOB)),
+        Forward::Dropped
+    );
     assert_eq!(fabric.drops().counts[&DropReason::Impaired], 1);
-    assert_eq!(fabric.handle(T0, ports.bob, &mut datagram(BOB, ALICE)), deliver(ports.alice));
+    assert_eq!(
+        fabric.handle(T0, ports.bob, &mut datagram(BOB, ALICE)),
+        deliver(ports.alice)
+    );
 }
 
 #[test]
@@ -160,13 +178,19 @@ fn a_delayed_packet_comes_out_in_time_and_once() {
     assert_eq!(fabric.poll_timeout(), Some(T0 + delay));
     assert_eq!(fabric.poll_delayed(T0), None);
     let (from, mut held) = fabric.poll_delayed(T0 + delay).unwrap();
-    assert_eq!(fabric.handle_delayed(T0 + delay, from, &mut held), deliver(ports.bob));
+    assert_eq!(
+        fabric.handle_delayed(T0 + delay, from, &mut held),
+        deliver(ports.bob)
+    );
     assert_eq!(held, packet);
     assert_eq!(fabric.poll_delayed(T0 + delay), None);
     for _ in 0..HELD {
         assert_eq!(fabric.handle(T0, ports.alice, &mut packet), Forward::Held);
     }
-    assert_eq!(fabric.handle(T0, ports.alice, &mut packet), Forward::Dropped);
+    assert_eq!(
+        fabric.handle(T0, ports.alice, &mut packet),
+        Forward::Dropped
+    );
 }
 
 #[test]
@@ -176,7 +200,10 @@ fn the_account_of_drops_is_bounded() {
         fabric.handle(T0, ports.alice, &mut [0x60; 40]);
     }
     assert_eq!(fabric.drops().recent.len(), DROPS_KEPT);
-    assert_eq!(fabric.drops().counts[&DropReason::NotIpv4], DROPS_KEPT as u64 + 1);
+    assert_eq!(
+        fabric.drops().counts[&DropReason::NotIpv4],
+        DROPS_KEPT as u64 + 1
+    );
 }
 
 proptest! {

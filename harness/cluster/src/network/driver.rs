@@ -4,16 +4,17 @@
 //! else talks to it through [`Commands`], which take effect in the order they were sent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use mock_controller::gateway::{Gateway, Side};
-use mock_controller::policy::Snapshot;
+use mock_controller::gateway::{Counters, Gateway, Side};
+use mock_controller::policy::{FiveTuple, Snapshot};
 use mock_controller::record::LogRecord;
 use mock_controller::time::Now;
 use tokio::sync::{mpsc, oneshot};
@@ -50,6 +51,11 @@ pub(super) enum Command {
         policy: Arc<Snapshot>,
         done: oneshot::Sender<()>,
     },
+    OutsideSource {
+        flow: FiveTuple,
+        reply: oneshot::Sender<Option<SocketAddrV4>>,
+    },
+    Counters(oneshot::Sender<Counters>),
     Drops(oneshot::Sender<Drops>),
     Barrier(oneshot::Sender<()>),
     Flush(oneshot::Sender<CaptureStatus>),
@@ -97,6 +103,7 @@ pub(super) struct Driver {
     /// Devices that may have packets: readiness is reported once per arrival.
     ready: BTreeSet<PortId>,
     buffer: Vec<u8>,
+    closers: Closers,
 }
 
 struct Device {
@@ -113,6 +120,37 @@ struct Captures {
 
 struct Clock {
     origin: Instant,
+}
+
+/// Threads that close devices. The kernel takes some 30 ms to remove one, most of it waiting for others
+/// to be done with it: too long for the fabric thread, and the same for many at once as for one.
+#[derive(Default)]
+struct Closers(Vec<JoinHandle<()>>);
+
+impl Closers {
+    fn close(&mut self, tun: Tun) {
+        self.0.retain(|thread| !thread.is_finished());
+        let thread = thread::Builder::new()
+            .name("tun-closer".into())
+            .spawn(move || drop(tun));
+        match thread {
+            Ok(thread) => self.0.push(thread),
+            // The closure, and the device with it, was dropped right here.
+            Err(error) => tracing::debug!(%error, "no thread to close a device"),
+        }
+    }
+}
+
+/// Waits, so that nothing is left once the fabric thread has ended.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        while let Some((_, device)) = self.devices.pop_first() {
+            self.closers.close(device.tun);
+        }
+        for thread in self.closers.0.drain(..) {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Clock {
@@ -149,6 +187,7 @@ impl Driver {
                 .transpose()?,
             ready: BTreeSet::new(),
             buffer: vec![0; LONGEST_PACKET],
+            closers: Closers::default(),
         };
         driver.watch(node, parts.node_tun, None)?;
         driver.watch(internet, parts.internet_tun, None)?;
@@ -209,6 +248,13 @@ impl Driver {
                 self.serve_gateway(now);
                 let _ = done.send(());
             }
+            Command::OutsideSource { flow, reply } => {
+                let _ = reply.send(self.gateway.outside_source(&flow));
+            }
+            Command::Counters(reply) => {
+                self.drain();
+                let _ = reply.send(self.gateway.counters().clone());
+            }
             Command::Drops(reply) => {
                 self.drain();
                 let _ = reply.send(self.fabric.drops().clone());
@@ -262,8 +308,17 @@ impl Driver {
         while self.receive(port) {}
         self.fabric.detach(port);
         self.ready.remove(&port);
-        // Closing the descriptor takes it out of the poll and removes the device.
-        self.devices.remove(&port);
+        if let Some(device) = self.devices.remove(&port) {
+            // The closer may take a while: until then the poll must not speak of it.
+            if let Err(error) = self
+                .poll
+                .registry()
+                .deregister(&mut SourceFd(&device.tun.as_raw_fd()))
+            {
+                tracing::warn!(?port, %error, "cannot stop watching a device");
+            }
+            self.closers.close(device.tun);
+        }
     }
 
     fn serve_ready(&mut self) {
@@ -323,7 +378,9 @@ impl Driver {
                     .packet(now.wall, interface, Direction::Outbound, packet);
             }
         }
-        let forward = self.fabric.handle(now.monotonic, Origin::Port(port), packet);
+        let forward = self
+            .fabric
+            .handle(now.monotonic, Origin::Port(port), packet);
         self.follow(now, Origin::Port(port), forward, packet);
     }
 
@@ -388,7 +445,11 @@ impl Driver {
 
     fn serve_timeouts(&mut self) {
         let now = self.clock.now();
-        if self.gateway.poll_timeout().is_some_and(|at| at <= now.monotonic) {
+        if self
+            .gateway
+            .poll_timeout()
+            .is_some_and(|at| at <= now.monotonic)
+        {
             self.gateway.handle_timeout(now);
             self.serve_gateway(now);
         }
@@ -396,7 +457,11 @@ impl Driver {
             let forward = self.fabric.handle_delayed(now.monotonic, from, &mut packet);
             self.follow(now, from, forward, &packet);
         }
-        if self.fabric.poll_timeout().is_some_and(|at| at <= now.monotonic) {
+        if self
+            .fabric
+            .poll_timeout()
+            .is_some_and(|at| at <= now.monotonic)
+        {
             self.fabric.handle_timeout(now.monotonic);
         }
     }
@@ -421,7 +486,8 @@ impl Captures {
     }
 
     fn outside(&mut self, at: jiff::Timestamp, direction: Direction, packet: &[u8]) {
-        self.outside.packet(at, self.outside_interface, direction, packet);
+        self.outside
+            .packet(at, self.outside_interface, direction, packet);
     }
 
     fn flush(&mut self) -> CaptureStatus {

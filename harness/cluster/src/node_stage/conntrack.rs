@@ -61,7 +61,14 @@ impl Conntrack {
         let (id, direction) = *self.index.get(tuple)?;
         let flow = self.flows.get_mut(&id)?;
         let reopens = flow.life == Life::Closing
-            && matches!(kind, Kind::Tcp(TcpFlags { syn: true, ack: false, .. }));
+            && matches!(
+                kind,
+                Kind::Tcp(TcpFlags {
+                    syn: true,
+                    ack: false,
+                    ..
+                })
+            );
         if reopens || flow.expired(now) {
             // A port in use again is a new flow, which policy has yet to judge.
             self.remove(id);
@@ -88,7 +95,12 @@ impl Conntrack {
         !self.index.contains_key(&translated.reversed())
     }
 
-    pub fn insert(&mut self, now: Duration, original: Tuple, translated: Tuple) -> Result<(), Full> {
+    pub fn insert(
+        &mut self,
+        now: Duration,
+        original: Tuple,
+        translated: Tuple,
+    ) -> Result<(), Full> {
         if self.flows.len() >= CAPACITY {
             self.sweep(now);
         }
@@ -98,7 +110,8 @@ impl Conntrack {
         let id = self.next;
         self.next += 1;
         self.index.insert(original, (id, Direction::Original));
-        self.index.insert(translated.reversed(), (id, Direction::Reply));
+        self.index
+            .insert(translated.reversed(), (id, Direction::Reply));
         self.flows.insert(
             id,
             Flow {
@@ -147,7 +160,11 @@ impl Conntrack {
     fn remove(&mut self, id: u64) {
         if let Some(flow) = self.flows.remove(&id) {
             for tuple in [flow.original, flow.translated.reversed()] {
-                if self.index.get(&tuple).is_some_and(|(owner, _)| *owner == id) {
+                if self
+                    .index
+                    .get(&tuple)
+                    .is_some_and(|(owner, _)| *owner == id)
+                {
                     self.index.remove(&tuple);
                 }
             }
@@ -274,7 +291,11 @@ mod tests {
         let mut table = Conntrack::default();
         let original = tuple(Protocol::Tcp);
         table.insert(T0, original, original).unwrap();
-        assert!(table.follow(T0, &original.reversed(), &flags("r")).is_some());
+        assert!(
+            table
+                .follow(T0, &original.reversed(), &flags("r"))
+                .is_some()
+        );
         assert_eq!(table.follow(T0, &original, &flags("s")), None);
         assert!(table.is_empty());
     }

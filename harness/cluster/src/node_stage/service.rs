@@ -54,6 +54,9 @@ impl Balancer {
 
     #[must_use]
     pub fn serves(&self, port: &ServicePort, endpoint: &SocketAddrV4) -> bool {
-        self.table.0.get(port).is_some_and(|list| list.contains(endpoint))
+        self.table
+            .0
+            .get(port)
+            .is_some_and(|list| list.contains(endpoint))
     }
 }

@@ -54,11 +54,15 @@ fn build(flow: &Tuple, payload: &[u8]) -> Vec<u8> {
             .tcp(flow.source_port, flow.destination_port, 1, 1000)
             .syn()
             .write(&mut packet, payload),
-        Protocol::Udp => ip.udp(flow.source_port, flow.destination_port).write(&mut packet, payload),
-        Protocol::Icmp if flow.source_port == 0 => {
-            ip.icmpv4_echo_reply(flow.destination_port, 1).write(&mut packet, payload)
-        }
-        Protocol::Icmp => ip.icmpv4_echo_request(flow.source_port, 1).write(&mut packet, payload),
+        Protocol::Udp => ip
+            .udp(flow.source_port, flow.destination_port)
+            .write(&mut packet, payload),
+        Protocol::Icmp if flow.source_port == 0 => ip
+            .icmpv4_echo_reply(flow.destination_port, 1)
+            .write(&mut packet, payload),
+        Protocol::Icmp => ip
+            .icmpv4_echo_request(flow.source_port, 1)
+            .write(&mut packet, payload),
         Protocol::Other(number) => ip.write(&mut packet, IpNumber(number), payload),
     }
     .unwrap();
@@ -97,12 +101,16 @@ fn assert_sound(packet: &[u8]) {
     match sliced.transport.unwrap() {
         TransportSlice::Tcp(tcp) => {
             let header = tcp.to_header();
-            let expected = header.calc_checksum_ipv4_raw(source, destination, tcp.payload()).unwrap();
+            let expected = header
+                .calc_checksum_ipv4_raw(source, destination, tcp.payload())
+                .unwrap();
             assert_eq!(header.checksum, expected, "TCP checksum");
         }
         TransportSlice::Udp(udp) => {
             let header = udp.to_header();
-            let expected = header.calc_checksum_ipv4_raw(source, destination, udp.payload()).unwrap();
+            let expected = header
+                .calc_checksum_ipv4_raw(source, destination, udp.payload())
+                .unwrap();
             assert_eq!(header.checksum, expected, "UDP checksum");
         }
         TransportSlice::Icmpv4(icmp) => assert_eq!(checksum(icmp.slice()), 0, "ICMP checksum"),
@@ -136,7 +144,10 @@ fn a_service_without_endpoints_answers_port_unreachable(#[case] destination: (Ip
     };
     assert_sound(&answer);
     let parsed = Parsed::new(&answer).unwrap();
-    assert_eq!((parsed.tuple.source, parsed.tuple.destination), (destination.0, ALICE));
+    assert_eq!(
+        (parsed.tuple.source, parsed.tuple.destination),
+        (destination.0, ALICE)
+    );
     let cause = tuple(Protocol::Tcp, (ALICE, 40000), destination);
     assert_eq!(parsed.kind, Kind::IcmpError { cause });
 }
@@ -153,13 +164,28 @@ fn endpoints_take_turns_and_a_flow_keeps_its_own() {
     stage.set_services(ServiceTable(BTreeMap::from([(key, endpoints)])));
     let mut chosen = |port| {
         let packet = build(&tuple(Protocol::Udp, (NODE, port), (VIP, 80)), b"");
-        Parsed::new(&forwarded(&mut stage, &packet)).unwrap().tuple.destination
+        Parsed::new(&forwarded(&mut stage, &packet))
+            .unwrap()
+            .tuple
+            .destination
     };
-    assert_eq!([chosen(1), chosen(2), chosen(3), chosen(1)], [ALICE, BOB, ALICE, ALICE]);
+    assert_eq!(
+        [chosen(1), chosen(2), chosen(3), chosen(1)],
+        [ALICE, BOB, ALICE, ALICE]
+    );
     // When its endpoint goes, the flow finds another.
-    stage.set_services(ServiceTable(BTreeMap::from([(key, vec![SocketAddrV4::new(BOB, 2)])])));
+    stage.set_services(ServiceTable(BTreeMap::from([(
+        key,
+        vec![SocketAddrV4::new(BOB, 2)],
+    )])));
     let packet = build(&tuple(Protocol::Udp, (NODE, 1), (VIP, 80)), b"");
-    assert_eq!(Parsed::new(&forwarded(&mut stage, &packet)).unwrap().tuple.destination, BOB);
+    assert_eq!(
+        Parsed::new(&forwarded(&mut stage, &packet))
+            .unwrap()
+            .tuple
+            .destination,
+        BOB
+    );
 }
 
 #[rstest]
@@ -176,14 +202,20 @@ fn masquerade_hides_pods_behind_the_node(#[case] protocol: Protocol, #[case] por
         Parsed::new(&packet).unwrap().tuple
     });
     assert_eq!(outside.map(|flow| flow.source), [NODE, NODE]);
-    assert_ne!(outside[0].source_port, outside[1].source_port, "replies can be told apart");
+    assert_ne!(
+        outside[0].source_port, outside[1].source_port,
+        "replies can be told apart"
+    );
     for (seen, flow) in outside.iter().zip(flows) {
         let back = forwarded(&mut stage, &build(&seen.reversed(), b"y"));
         assert_eq!(Parsed::new(&back).unwrap().tuple, flow.reversed());
         assert_sound(&back);
     }
     // Inside the cluster pods keep their own address.
-    let inside = forwarded(&mut stage, &build(&tuple(Protocol::Udp, (ALICE, 1), (BOB, 2)), b""));
+    let inside = forwarded(
+        &mut stage,
+        &build(&tuple(Protocol::Udp, (ALICE, 1), (BOB, 2)), b""),
+    );
     assert_eq!(Parsed::new(&inside).unwrap().tuple.source, ALICE);
 }
 
@@ -191,7 +223,9 @@ fn masquerade_hides_pods_behind_the_node(#[case] protocol: Protocol, #[case] por
 fn a_pod_that_asks_its_own_service_is_masqueraded() {
     let mut stage = stage();
     let request = tuple(Protocol::Tcp, (BOB, 40000), (VIP, 80));
-    let arrived = Parsed::new(&forwarded(&mut stage, &build(&request, b""))).unwrap().tuple;
+    let arrived = Parsed::new(&forwarded(&mut stage, &build(&request, b"")))
+        .unwrap()
+        .tuple;
     assert_eq!(arrived, tuple(Protocol::Tcp, (NODE, 40000), (BOB, 8080)));
     let back = forwarded(&mut stage, &build(&arrived.reversed(), b""));
     assert_eq!(Parsed::new(&back).unwrap().tuple, request.reversed());
@@ -235,12 +269,21 @@ fn policy_judges_first_packets_after_translation_and_lets_replies_pass() {
     };
     assert!(matches!(pass(&mut stage, &denied), (Passage::Drop(seen), _) if seen == reason));
     // The node always reaches its pods.
-    forwarded(&mut stage, &build(&tuple(Protocol::Tcp, (NODE, 40000), (BOB, 22)), b""));
+    forwarded(
+        &mut stage,
+        &build(&tuple(Protocol::Tcp, (NODE, 40000), (BOB, 22)), b""),
+    );
 
     stage.set_policies(isolated(PolicyDirection::Egress, Vec::new()));
-    forwarded(&mut stage, &build(&tuple(Protocol::Tcp, (BOB, 8080), (ALICE, 40000)), b""));
+    forwarded(
+        &mut stage,
+        &build(&tuple(Protocol::Tcp, (BOB, 8080), (ALICE, 40000)), b""),
+    );
     let denied = build(&tuple(Protocol::Tcp, (BOB, 5), (ALICE, 6)), b"");
-    assert!(matches!(pass(&mut stage, &denied), (Passage::Drop(DropReason::NetworkPolicy { .. }), _)));
+    assert!(matches!(
+        pass(&mut stage, &denied),
+        (Passage::Drop(DropReason::NetworkPolicy { .. }), _)
+    ));
 }
 
 #[test]
@@ -250,7 +293,10 @@ fn an_address_that_changes_hands_inherits_no_flow() {
     forwarded(&mut stage, &build(&request, b""));
     stage.set_policies(isolated(PolicyDirection::Egress, Vec::new()));
     stage.forget(BOB);
-    assert!(matches!(pass(&mut stage, &build(&request.reversed(), b"")), (Passage::Drop(_), _)));
+    assert!(matches!(
+        pass(&mut stage, &build(&request.reversed(), b"")),
+        (Passage::Drop(_), _)
+    ));
 }
 
 #[rstest]
@@ -265,13 +311,19 @@ fn an_icmp_error_returns_along_its_flow(#[case] protocol: Protocol) {
     let back = forwarded(&mut stage, &error);
     assert_sound(&back);
     let parsed = Parsed::new(&back).unwrap();
-    assert_eq!((parsed.tuple.source, parsed.tuple.destination), (VIP, ALICE));
+    assert_eq!(
+        (parsed.tuple.source, parsed.tuple.destination),
+        (VIP, ALICE)
+    );
     assert_eq!(parsed.kind, Kind::IcmpError { cause: request });
     assert_eq!(checksum(&back[28..48]), 0, "the quoted header's checksum");
 
     let stranger = build(&tuple(protocol, (ALICE, 1), (BOB, 2)), b"");
     let error = packet::port_unreachable(&stranger, &Parsed::new(&stranger).unwrap()).unwrap();
-    assert!(matches!(pass(&mut stage, &error), (Passage::Drop(DropReason::Unrelated), _)));
+    assert!(matches!(
+        pass(&mut stage, &error),
+        (Passage::Drop(DropReason::Unrelated), _)
+    ));
 }
 
 #[test]
@@ -282,7 +334,8 @@ fn fragments_follow_their_first_one() {
         let (mut header, _) = Ipv4Header::from_slice(&whole).unwrap();
         header.identification = 99;
         header.more_fragments = more;
-        header.fragment_offset = etherparse::IpFragOffset::try_new((range.start / 8) as u16).unwrap();
+        header.fragment_offset =
+            etherparse::IpFragOffset::try_new((range.start / 8) as u16).unwrap();
         header.set_payload_len(range.len()).unwrap();
         header.header_checksum = header.calc_header_checksum();
         let mut packet = Vec::new();
@@ -291,8 +344,14 @@ fn fragments_follow_their_first_one() {
         packet
     };
     let (first, second) = (fragment(0..40, true), fragment(40..72, false));
-    assert!(matches!(pass(&mut stage, &second), (Passage::Drop(DropReason::Fragment), _)));
-    let parts = [forwarded(&mut stage, &first), forwarded(&mut stage, &second)];
+    assert!(matches!(
+        pass(&mut stage, &second),
+        (Passage::Drop(DropReason::Fragment), _)
+    ));
+    let parts = [
+        forwarded(&mut stage, &first),
+        forwarded(&mut stage, &second),
+    ];
     // Put together, the receiver has the datagram as it would have come in one piece.
     let mut joined = build(&tuple(Protocol::Udp, (ALICE, 40000), (BOB, 8080)), &[7; 64]);
     let expected = joined.clone();

@@ -18,7 +18,9 @@ use kube::core::{Selector, SelectorExt};
 
 use super::services::protocol;
 use crate::fabric::packet::Protocol;
-use crate::node_stage::policy::{Cidr, Isolation, Peer, Peers, PodPolicy, PolicyTable, Ports, Rule};
+use crate::node_stage::policy::{
+    Cidr, Isolation, Peer, Peers, PodPolicy, PolicyTable, Ports, Rule,
+};
 
 pub fn compile(
     policies: &[impl Borrow<NetworkPolicy>],
@@ -33,7 +35,10 @@ pub fn compile(
         let (Some(spec), Some(namespace)) = (&policy.spec, &policy.metadata.namespace) else {
             continue;
         };
-        let name = format!("{namespace}/{}", policy.metadata.name.as_deref().unwrap_or_default());
+        let name = format!(
+            "{namespace}/{}",
+            policy.metadata.name.as_deref().unwrap_or_default()
+        );
         let selected = cluster.pods_in(namespace, spec.pod_selector.as_ref());
         for pod in selected {
             let entry = table.0.entry(pod.address).or_default();
@@ -81,7 +86,9 @@ fn isolate(
 /// Ingress always, Egress only with egress rules.
 fn covers(spec: &NetworkPolicySpec, direction: &str) -> bool {
     match spec.policy_types.as_deref() {
-        None | Some([]) => direction == "Ingress" || spec.egress.as_ref().is_some_and(|rules| !rules.is_empty()),
+        None | Some([]) => {
+            direction == "Ingress" || spec.egress.as_ref().is_some_and(|rules| !rules.is_empty())
+        }
         Some(types) => types.iter().any(|listed| listed == direction),
     }
 }
@@ -122,15 +129,24 @@ fn ports(listed: Option<&[NetworkPolicyPort]>, receiver: Option<&PodView<'_>>) -
     };
     let ranges = listed.iter().flat_map(|port| {
         let protocol = protocol(port.protocol.as_deref());
-        let last = |first| port.end_port.and_then(|port| u16::try_from(port).ok()).unwrap_or(first);
+        let last = |first| {
+            port.end_port
+                .and_then(|port| u16::try_from(port).ok())
+                .unwrap_or(first)
+        };
         let numbers: Vec<_> = match &port.port {
             None => vec![0..=u16::MAX],
             Some(IntOrString::Int(number)) => {
                 let number = u16::try_from(*number).ok();
-                number.map(|first| first..=last(first)).into_iter().collect()
+                number
+                    .map(|first| first..=last(first))
+                    .into_iter()
+                    .collect()
             }
             Some(IntOrString::String(name)) => {
-                let numbers = receiver.map(|pod| pod.ports_named(name, protocol)).unwrap_or_default();
+                let numbers = receiver
+                    .map(|pod| pod.ports_named(name, protocol))
+                    .unwrap_or_default();
                 numbers.into_iter().map(|number| number..=number).collect()
             }
         };
@@ -155,7 +171,11 @@ impl<'a> View<'a> {
     fn new(pods: &'a [impl Borrow<Pod>], namespaces: &'a [impl Borrow<Namespace>]) -> Self {
         let namespaces = namespaces.iter().map(Borrow::borrow);
         Self {
-            pods: pods.iter().map(Borrow::borrow).filter_map(PodView::new).collect(),
+            pods: pods
+                .iter()
+                .map(Borrow::borrow)
+                .filter_map(PodView::new)
+                .collect(),
             namespaces: namespaces
                 .filter_map(|namespace| Some((namespace.metadata.name.as_deref()?, namespace)))
                 .collect(),
@@ -168,15 +188,20 @@ impl<'a> View<'a> {
         selector: Option<&LabelSelector>,
     ) -> impl Iterator<Item = &PodView<'a>> {
         let selector = Matcher::new(selector);
-        self.pods
-            .iter()
-            .filter(move |pod| pod.namespace == namespace && selector.matches(pod.pod.metadata.labels.as_ref()))
+        self.pods.iter().filter(move |pod| {
+            pod.namespace == namespace && selector.matches(pod.pod.metadata.labels.as_ref())
+        })
     }
 
     fn peers(&self, namespace: &str, listed: Option<&[NetworkPolicyPeer]>) -> Peers {
         match listed.filter(|peers| !peers.is_empty()) {
             None => Peers::Any,
-            Some(listed) => Peers::Listed(listed.iter().filter_map(|peer| self.peer(namespace, peer)).collect()),
+            Some(listed) => Peers::Listed(
+                listed
+                    .iter()
+                    .filter_map(|peer| self.peer(namespace, peer))
+                    .collect(),
+            ),
         }
     }
 
@@ -185,7 +210,9 @@ impl<'a> View<'a> {
             return block_of(block);
         }
         let (in_namespace, selector) = (
-            peer.namespace_selector.as_ref().map(|selector| Matcher::new(Some(selector))),
+            peer.namespace_selector
+                .as_ref()
+                .map(|selector| Matcher::new(Some(selector))),
             Matcher::new(peer.pod_selector.as_ref()),
         );
         let addresses = self.pods.iter().filter(|pod| {
@@ -222,7 +249,9 @@ impl<'a> PodView<'a> {
         let containers = self.pod.spec.iter().flat_map(|spec| &spec.containers);
         containers
             .flat_map(|container| container.ports.iter().flatten())
-            .filter(|port| port.name.as_deref() == Some(name) && protocol(port.protocol.as_deref()) == wanted)
+            .filter(|port| {
+                port.name.as_deref() == Some(name) && protocol(port.protocol.as_deref()) == wanted
+            })
             .filter_map(|port| u16::try_from(port.container_port).ok())
             .collect()
     }
@@ -236,14 +265,18 @@ impl Matcher {
         let parsed = Selector::try_from(selector.cloned().unwrap_or_default());
         Self(
             parsed
-                .inspect_err(|error| tracing::warn!(%error, "a NetworkPolicy's selector is invalid"))
+                .inspect_err(
+                    |error| tracing::warn!(%error, "a NetworkPolicy's selector is invalid"),
+                )
                 .ok(),
         )
     }
 
     fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
         let none = BTreeMap::new();
-        self.0.as_ref().is_some_and(|selector| selector.matches(labels.unwrap_or(&none)))
+        self.0
+            .as_ref()
+            .is_some_and(|selector| selector.matches(labels.unwrap_or(&none)))
     }
 }
 

@@ -14,7 +14,10 @@ use crate::node_stage::service::{ServicePort, ServiceTable};
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Every port with a ClusterIP, and its ready endpoints in the order of their addresses.
-pub fn table(services: &[impl Borrow<Service>], slices: &[impl Borrow<EndpointSlice>]) -> ServiceTable {
+pub fn table(
+    services: &[impl Borrow<Service>],
+    slices: &[impl Borrow<EndpointSlice>],
+) -> ServiceTable {
     let mut table = ServiceTable::default();
     for service in services.iter().map(Borrow::borrow) {
         let Some(address) = cluster_ip(service) else {
@@ -40,14 +43,22 @@ pub fn zone(services: &[impl Borrow<Service>], slices: &[impl Borrow<EndpointSli
     let mut zone = Zone::default();
     zone.entry("svc");
     for service in services.iter().map(Borrow::borrow) {
-        let (Some(name), Some(namespace)) = (&service.metadata.name, &service.metadata.namespace) else {
+        let (Some(name), Some(namespace)) = (&service.metadata.name, &service.metadata.namespace)
+        else {
             continue;
         };
         let service_name = format!("{name}.{namespace}.svc");
         if let Some(address) = cluster_ip(service) {
             zone.entry(&service_name).addresses.insert(address);
             for port in ports(service) {
-                add_srv(&mut zone, &service_name, &service_name, &port.name, port.protocol, port.number);
+                add_srv(
+                    &mut zone,
+                    &service_name,
+                    &service_name,
+                    &port.name,
+                    port.protocol,
+                    port.number,
+                );
             }
         } else if is_headless(service) {
             zone.entry(&service_name);
@@ -66,7 +77,10 @@ struct Port {
 }
 
 fn ports(service: &Service) -> impl Iterator<Item = Port> {
-    let ports = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let ports = service
+        .spec
+        .iter()
+        .flat_map(|spec| spec.ports.iter().flatten());
     ports.filter_map(|port| {
         Some(Port {
             name: port.name.clone().unwrap_or_default(),
@@ -90,14 +104,28 @@ fn add_headless(zone: &mut Zone, service: &str, slice: &EndpointSlice) {
             for port in slice.ports.iter().flatten() {
                 if let Some(number) = port.port.and_then(|port| u16::try_from(port).ok()) {
                     let name = port.name.as_deref().unwrap_or_default();
-                    add_srv(zone, service, &host, name, protocol(port.protocol.as_deref()), number);
+                    add_srv(
+                        zone,
+                        service,
+                        &host,
+                        name,
+                        protocol(port.protocol.as_deref()),
+                        number,
+                    );
                 }
             }
         }
     }
 }
 
-fn add_srv(zone: &mut Zone, service: &str, target: &str, port: &str, protocol: Protocol, number: u16) {
+fn add_srv(
+    zone: &mut Zone,
+    service: &str,
+    target: &str,
+    port: &str,
+    protocol: Protocol,
+    number: u16,
+) {
     let transport = match protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
@@ -142,7 +170,11 @@ fn endpoints_of<'a>(slice: &'a EndpointSlice, port: &str) -> Vec<SocketAddrV4> {
         .collect();
     ready(slice)
         .flat_map(addresses)
-        .flat_map(|address| numbers.iter().map(move |port| SocketAddrV4::new(address, *port)))
+        .flat_map(|address| {
+            numbers
+                .iter()
+                .map(move |port| SocketAddrV4::new(address, *port))
+        })
         .collect()
 }
 
@@ -150,12 +182,17 @@ fn ready(slice: &EndpointSlice) -> impl Iterator<Item = &Endpoint> {
     // "A nil value should be interpreted as true" (EndpointConditions.ready).
     slice.endpoints.iter().filter(|endpoint| {
         let conditions = endpoint.conditions.as_ref();
-        conditions.and_then(|conditions| conditions.ready).unwrap_or(true)
+        conditions
+            .and_then(|conditions| conditions.ready)
+            .unwrap_or(true)
     })
 }
 
 fn addresses(endpoint: &Endpoint) -> impl Iterator<Item = Ipv4Addr> {
-    endpoint.addresses.iter().filter_map(|address| address.parse().ok())
+    endpoint
+        .addresses
+        .iter()
+        .filter_map(|address| address.parse().ok())
 }
 
 pub(super) fn protocol(name: Option<&str>) -> Protocol {
@@ -202,14 +239,29 @@ mod tests {
         };
         let ports = json!([{"name": "http", "port": 8080}, {"name": "dns", "port": 5353, "protocol": "UDP"}]);
         vec![
-            slice("web", "team", ports.clone(), json!([
+            slice(
+                "web",
+                "team",
+                ports.clone(),
+                json!([
                 {"addresses": ["10.244.0.12"], "conditions": {"ready": true}},
                 {"addresses": ["10.244.0.11"]},
-                {"addresses": ["10.244.0.13"], "conditions": {"ready": false}}])),
-            slice("web", "elsewhere", ports, json!([{"addresses": ["10.244.0.99"]}])),
-            slice("db", "team", json!([{"name": "sql", "port": 5432}]), json!([
+                {"addresses": ["10.244.0.13"], "conditions": {"ready": false}}]),
+            ),
+            slice(
+                "web",
+                "elsewhere",
+                ports,
+                json!([{"addresses": ["10.244.0.99"]}]),
+            ),
+            slice(
+                "db",
+                "team",
+                json!([{"name": "sql", "port": 5432}]),
+                json!([
                 {"addresses": ["10.244.0.14"], "hostname": "db-0"},
-                {"addresses": ["10.244.0.15"]}])),
+                {"addresses": ["10.244.0.15"]}]),
+            ),
         ]
     }
 
@@ -218,7 +270,12 @@ mod tests {
         let lines: Vec<String> = table(&services(), &slices())
             .0
             .iter()
-            .map(|(port, endpoints)| format!("{} {:?} {} {endpoints:?}", port.address, port.protocol, port.port))
+            .map(|(port, endpoints)| {
+                format!(
+                    "{} {:?} {} {endpoints:?}",
+                    port.address, port.protocol, port.port
+                )
+            })
             .collect();
         assert_eq!(
             lines,
@@ -235,12 +292,23 @@ mod tests {
         let mut put = |name: &str, addresses: &[[u8; 4]], services: &[(u16, &str)]| {
             *expected.entry(name) = Entry {
                 addresses: addresses.iter().copied().map(Ipv4Addr::from).collect(),
-                services: services.iter().map(|(port, target)| (*port, (*target).into())).collect(),
+                services: services
+                    .iter()
+                    .map(|(port, target)| (*port, (*target).into()))
+                    .collect(),
             };
         };
         put("web.team.svc", &[[10, 96, 0, 20]], &[]);
-        put("_http._tcp.web.team.svc", &[], &[(80, "web.team.svc.cluster.local.")]);
-        put("_dns._udp.web.team.svc", &[], &[(53, "web.team.svc.cluster.local.")]);
+        put(
+            "_http._tcp.web.team.svc",
+            &[],
+            &[(80, "web.team.svc.cluster.local.")],
+        );
+        put(
+            "_dns._udp.web.team.svc",
+            &[],
+            &[(53, "web.team.svc.cluster.local.")],
+        );
         put("db.team.svc", &[[10, 244, 0, 14], [10, 244, 0, 15]], &[]);
         put("db-0.db.team.svc", &[[10, 244, 0, 14]], &[]);
         put("10-244-0-15.db.team.svc", &[[10, 244, 0, 15]], &[]);

@@ -36,7 +36,9 @@ fn pods() -> Vec<Pod> {
 
 fn namespaces() -> Vec<Namespace> {
     ["obot", "mcp", "kube-system"]
-        .map(|name| of(json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}})))
+        .map(|name| {
+            of(json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}}))
+        })
         .into()
 }
 
@@ -92,7 +94,10 @@ fn the_chart_policy_confines_servers(
     #[case] allowed: bool,
 ) {
     let table = compile(&[chart_policy()], &pods(), &namespaces());
-    assert_eq!(table.judge(&flow(source, destination, port)).is_ok(), allowed);
+    assert_eq!(
+        table.judge(&flow(source, destination, port)).is_ok(),
+        allowed
+    );
 }
 
 #[rstest]
@@ -143,7 +148,10 @@ fn a_policy_in_the_servers_namespace_means(
     #[case] allowed: bool,
 ) {
     let table = compile(&[policy(spec)], &pods(), &namespaces());
-    assert_eq!(table.judge(&flow(source, destination, port)).is_ok(), allowed);
+    assert_eq!(
+        table.judge(&flow(source, destination, port)).is_ok(),
+        allowed
+    );
 }
 
 #[test]
@@ -159,7 +167,11 @@ fn pods_that_are_over_or_on_the_host_network_have_no_policy() {
     over.status.as_mut().unwrap().phase = Some("Succeeded".into());
     let mut host = pod("mcp", json!({}), OTHER);
     host.spec.as_mut().unwrap().host_network = Some(true);
-    let table = compile(&[policy(json!({"podSelector": {}}))], &[over, host], &namespaces());
+    let table = compile(
+        &[policy(json!({"podSelector": {}}))],
+        &[over, host],
+        &namespaces(),
+    );
     assert_eq!(table, PolicyTable::default());
 }
 
@@ -191,12 +203,25 @@ mod naive {
             }
             isolated = true;
             let rules: Vec<_> = match direction {
-                "Egress" => spec.egress.iter().flatten().map(|rule| (&rule.to, &rule.ports)).collect(),
-                _ => spec.ingress.iter().flatten().map(|rule| (&rule.from, &rule.ports)).collect(),
+                "Egress" => spec
+                    .egress
+                    .iter()
+                    .flatten()
+                    .map(|rule| (&rule.to, &rule.ports))
+                    .collect(),
+                _ => spec
+                    .ingress
+                    .iter()
+                    .flatten()
+                    .map(|rule| (&rule.from, &rule.ports))
+                    .collect(),
             };
             for (peers, ports) in rules {
                 let peer_matches = peers.as_deref().unwrap_or_default().is_empty()
-                    || peers.iter().flatten().any(|entry| is_peer(entry, policy, pods, peer));
+                    || peers
+                        .iter()
+                        .flatten()
+                        .any(|entry| is_peer(entry, policy, pods, peer));
                 let port_matches = ports.as_deref().unwrap_or_default().is_empty()
                     || ports.iter().flatten().any(|port| is_port(port, pods, flow));
                 if peer_matches && port_matches {
@@ -213,12 +238,21 @@ mod naive {
     }
 
     fn selects(selector: Option<&LabelSelector>, pod: &Pod) -> bool {
-        let wanted = selector.and_then(|selector| selector.match_labels.clone()).unwrap_or_default();
+        let wanted = selector
+            .and_then(|selector| selector.match_labels.clone())
+            .unwrap_or_default();
         let labels = pod.metadata.labels.clone().unwrap_or_default();
-        wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+        wanted
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
     }
 
-    fn is_peer(peer: &NetworkPolicyPeer, policy: &NetworkPolicy, pods: &[Pod], address: Ipv4Addr) -> bool {
+    fn is_peer(
+        peer: &NetworkPolicyPeer,
+        policy: &NetworkPolicy,
+        pods: &[Pod],
+        address: Ipv4Addr,
+    ) -> bool {
         if let Some(block) = &peer.ip_block {
             let inside = |cidr: &String| cidr.parse::<Cidr>().unwrap().contains(address);
             return inside(&block.cidr) && !block.except.iter().flatten().any(inside);
@@ -243,11 +277,15 @@ mod naive {
         protocol(port.protocol.as_deref()) == flow.protocol
             && match &port.port {
                 None => true,
-                Some(IntOrString::Int(first)) => (*first..=port.end_port.unwrap_or(*first)).contains(&asked),
+                Some(IntOrString::Int(first)) => {
+                    (*first..=port.end_port.unwrap_or(*first)).contains(&asked)
+                }
                 // The only named port of every pod is a TCP port.
                 Some(IntOrString::String(_)) => {
                     let number = 8000 + i32::from(flow.destination.octets()[3]);
-                    at(pods, flow.destination).is_some() && flow.protocol == Protocol::Tcp && asked == number
+                    at(pods, flow.destination).is_some()
+                        && flow.protocol == Protocol::Tcp
+                        && asked == number
                 }
             }
     }
@@ -280,7 +318,9 @@ fn peer() -> impl Strategy<Value = Value> {
     let namespace = prop_oneof![
         Just(None),
         Just(Some(json!({}))),
-        Just(Some(json!({"matchLabels": {"kubernetes.io/metadata.name": "obot"}}))),
+        Just(Some(
+            json!({"matchLabels": {"kubernetes.io/metadata.name": "obot"}})
+        )),
     ];
     let block = prop_oneof![
         Just(json!({"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]})),
@@ -297,9 +337,14 @@ fn peer() -> impl Strategy<Value = Value> {
 }
 
 fn rules(peers: &'static str) -> impl Strategy<Value = Value> {
-    let rule = (prop::collection::vec(peer(), 0..3), prop::collection::vec(port(), 0..3));
+    let rule = (
+        prop::collection::vec(peer(), 0..3),
+        prop::collection::vec(port(), 0..3),
+    );
     prop::collection::vec(rule, 0..3).prop_map(move |rules| {
-        let rules = rules.into_iter().map(|(listed, ports)| json!({peers: listed, "ports": ports}));
+        let rules = rules
+            .into_iter()
+            .map(|(listed, ports)| json!({peers: listed, "ports": ports}));
         Value::Array(rules.collect())
     })
 }
@@ -311,13 +356,15 @@ fn any_policy() -> impl Strategy<Value = NetworkPolicy> {
         Just(json!(["Ingress", "Egress"])),
     ];
     let namespace = prop_oneof![Just("mcp"), Just("obot")];
-    (labels(), types, rules("from"), rules("to"), namespace).prop_map(|(labels, types, ingress, egress, namespace)| {
-        of(json!({
-            "metadata": {"name": "p", "namespace": namespace},
-            "spec": {"podSelector": {"matchLabels": labels}, "policyTypes": types,
-                "ingress": ingress, "egress": egress}
-        }))
-    })
+    (labels(), types, rules("from"), rules("to"), namespace).prop_map(
+        |(labels, types, ingress, egress, namespace)| {
+            of(json!({
+                "metadata": {"name": "p", "namespace": namespace},
+                "spec": {"podSelector": {"matchLabels": labels}, "policyTypes": types,
+                    "ingress": ingress, "egress": egress}
+            }))
+        },
+    )
 }
 
 proptest! {
