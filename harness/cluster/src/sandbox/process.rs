@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as StdStdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use nix::mount::{MsFlags, mount};
@@ -35,10 +35,11 @@ const STATUS_LIMIT: usize = 16 * 1024;
 /// the end of the thread kills what it started.
 #[derive(Debug)]
 pub struct Spawner {
-    requests: mpsc::Sender<Request>,
+    /// None after the shutdown.
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
     helper: PathBuf,
     scratch: PathBuf,
-    thread: JoinHandle<()>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// How a process ended.
@@ -92,12 +93,7 @@ impl Spawner {
                 source,
             })?;
         let scratch = started.recv().map_err(|_| Error::ShuttingDown)??;
-        Ok(Self {
-            requests,
-            helper,
-            scratch,
-            thread,
-        })
+        Ok(Self { requests: Mutex::new(Some(requests)), helper, scratch, thread: Mutex::new(Some(thread)) })
     }
 
     /// Runs `launch` in a sandbox of its own, in the given network namespace. Returns once the image runs.
@@ -124,25 +120,28 @@ impl Spawner {
     /// Creates the emptyDir volume `name`, which containers then mount by that name. Repeating it is harmless.
     pub async fn create_empty_dir(&self, name: &str) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        self.requests
-            .send(Request::EmptyDir(name.to_owned(), reply))
-            .map_err(|_| Error::ShuttingDown)?;
+        self.send(Request::EmptyDir(name.to_owned(), reply))?;
         Ok(answer.await.map_err(|_| Error::ShuttingDown)??)
     }
 
     /// Removes an emptyDir volume with its contents.
     pub fn remove_empty_dir(&self, name: &str) {
-        let _ = self.requests.send(Request::RemoveEmptyDir(name.to_owned()));
+        let _ = self.send(Request::RemoveEmptyDir(name.to_owned()));
     }
 
-    /// Waits until every process is reaped and the thread has ended. All [`Process`] values must be dropped or
-    /// on their way to be.
-    pub async fn shutdown(self) {
-        let Self {
-            requests, thread, ..
-        } = self;
-        drop(requests);
-        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    /// Starts nothing more and waits until every process is reaped. All [`Process`] values must be dropped or on their way
+    /// to be.
+    pub async fn shutdown(&self) {
+        drop(lock(&self.requests).take());
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    fn send(&self, request: Request) -> Result<(), Error> {
+        let requests = lock(&self.requests);
+        requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or(Error::ShuttingDown)
     }
 
     async fn run(
@@ -167,9 +166,8 @@ impl Spawner {
             socket: theirs.into(),
             reply,
         };
-        self.requests
-            .send(request)
-            .map_err(|_| Error::ShuttingDown)?;
+        self.send(request)?;
+        let requests = lock(&self.requests).clone().ok_or(Error::ShuttingDown)?;
         let child = answer
             .await
             .map_err(|_| Error::ShuttingDown)?
@@ -177,10 +175,7 @@ impl Spawner {
                 helper: self.helper.clone(),
                 source,
             })?;
-        let reaper = Reaper {
-            child: Some(child),
-            requests: self.requests.clone(),
-        };
+        let reaper = Reaper { child: Some(child), requests };
 
         ours.set_nonblocking(true)?;
         let (reader, control) = UnixStream::from_std(ours)?.into_split();
@@ -436,4 +431,8 @@ fn serve(helper: &Path, scratch: &Path, inbox: &mpsc::Receiver<Request>) {
 fn empty_dir(path: &Path) -> io::Result<()> {
     std::fs::create_dir_all(path)?;
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
