@@ -167,9 +167,9 @@ impl Gateway {
 
     /// The source that the destination of this flow sees, once the flow was opened. It ties captures of the two sides
     /// together.
-    pub fn outside_source(&mut self, flow: &FiveTuple) -> Option<SocketAddrV4> {
+    pub fn outside_source(&self, flow: &FiveTuple) -> Option<SocketAddrV4> {
         let id = self.flows.find(flow)?;
-        self.flows.get_mut(id)?.head.outside
+        self.flows.get(id)?.head.outside
     }
 
     fn inside(&mut self, now: Now, packet: &Packet<'_>) {

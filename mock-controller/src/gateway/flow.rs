@@ -183,6 +183,10 @@ impl FlowTable {
         self.ports.flow(protocol, port)
     }
 
+    pub(super) fn get(&self, id: FlowId) -> Option<&Flow> {
+        self.slots.get(id as usize)?.as_ref()
+    }
+
     pub(super) fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
         self.slots.get_mut(id as usize)?.as_mut()
     }

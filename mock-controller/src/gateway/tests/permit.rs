@@ -384,6 +384,7 @@ proptest! {
         world.run(MINUTE);
         prop_assert_eq!(world.server.as_ref().unwrap().received(), request);
         prop_assert_eq!(world.client.received(), response);
+        prop_assert_eq!(world.gateway.core.buffered, 0, "what was passed on is not held");
         let acknowledged = world.sent(Hop::ToClient).iter().filter(|packet| tcp(packet).ack());
         let acknowledged: Vec<_> = acknowledged
             .map(|packet| tcp(packet).acknowledgment_number().wrapping_sub(client_isn))
