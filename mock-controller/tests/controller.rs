@@ -36,6 +36,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 const CLUSTER: &str = "cluster-1";
 const POLICY: &str = "obot-ehr-fw";
+const UNBOUNDED: usize = Semaphore::MAX_PERMITS;
 
 async fn deadline<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(10), future)
@@ -56,7 +57,7 @@ impl GatewayLink for RecordingGateway {
         let gateway = self.clone();
         Box::pin(async move {
             gateway.asked.add_permits(1);
-            let _permit = gateway.may_enforce.acquire().await.unwrap();
+            gateway.may_enforce.acquire().await.unwrap().forget();
             *gateway.enforced.lock().unwrap() = policy;
         })
     }
@@ -74,10 +75,10 @@ impl World {
     async fn start(faults: impl Into<Faults>) -> Self {
         let client = ApiServer::kubernetes(api_server::Config::default()).client("default");
         install_crds(&client).await;
-        Self::onboard(client, faults, 1).await
+        Self::onboard(client, faults, UNBOUNDED).await
     }
 
-    async fn onboard(client: Client, faults: impl Into<Faults>, permits: usize) -> Self {
+    async fn onboard(client: Client, faults: impl Into<Faults>, pushes: usize) -> Self {
         let namespaces = Api::<Namespace>::all(client.clone());
         let namespace = serde_json::from_value(json!({"metadata": {"name": "mcp"}})).unwrap();
         namespaces
@@ -98,7 +99,7 @@ impl World {
         let gateway = RecordingGateway {
             enforced: Arc::new(Mutex::new(Arc::new(Snapshot::deny_all()))),
             asked: Arc::new(Semaphore::new(0)),
-            may_enforce: Arc::new(Semaphore::new(permits)),
+            may_enforce: Arc::new(Semaphore::new(pushes)),
         };
         let cancel = CancellationToken::new();
         let registration = ClusterRegistration {
@@ -359,7 +360,13 @@ async fn every_change_is_followed() {
 async fn the_status_waits_for_the_gateway() {
     let client = ApiServer::kubernetes(api_server::Config::default()).client("default");
     install_crds(&client).await;
-    let world = World::onboard(client, Faults::default(), 0).await;
+    let world = World::onboard(client, Faults::default(), 1).await;
+    let before = deadline(world.controller.enforced(|_| true)).await;
+    deadline(world.gateway.asked.acquire())
+        .await
+        .unwrap()
+        .forget();
+
     let generation = world
         .apply_unawaited(POLICY, server_spec(&["fhir.ehr.test"]))
         .await;
@@ -369,7 +376,12 @@ async fn the_status_waits_for_the_gateway() {
         .forget();
     let object = world.policies().get(POLICY).await.unwrap();
     assert!(object.status.is_none(), "not enforced, so not reported");
-    assert!(world.controller.pushes().borrow().is_none());
+    assert_eq!(
+        deadline(world.controller.enforced(|_| true))
+            .await
+            .generation,
+        before.generation
+    );
 
     world.gateway.may_enforce.add_permits(1);
     let reconciled = |object: Option<&FirewallPolicy>| {
@@ -379,7 +391,12 @@ async fn the_status_waits_for_the_gateway() {
     deadline(await_condition(world.policies(), POLICY, reconciled))
         .await
         .unwrap();
-    assert!(world.controller.pushes().borrow().is_some());
+    assert_eq!(
+        deadline(world.controller.enforced(|_| true))
+            .await
+            .generation,
+        before.generation + 1
+    );
 }
 
 #[tokio::test]
@@ -468,7 +485,7 @@ async fn while_the_feature_is_off_objects_are_no_ops() {
 #[tokio::test]
 async fn definitions_may_come_after_the_controller() {
     let client = ApiServer::kubernetes(api_server::Config::default()).client("default");
-    let world = World::onboard(client.clone(), Faults::default(), 1).await;
+    let world = World::onboard(client.clone(), Faults::default(), UNBOUNDED).await;
     deadline(world.controller.enforced(|_| true)).await;
     install_crds(&client).await;
     world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
