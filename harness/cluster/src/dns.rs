@@ -135,7 +135,7 @@ pub fn fit_datagram(query: &[u8], response: Vec<u8>) -> Vec<u8> {
     if response.len() <= usize::from(limit) {
         return response;
     }
-    let cut = Message::from_vec(&response).and_then(|message| Ok(message.truncate().to_vec()));
+    let cut = Message::from_vec(&response).map(|message| message.truncate().to_vec());
     match cut {
         Ok(Ok(cut)) => cut,
         _ => server_failure(query).unwrap_or_default(),

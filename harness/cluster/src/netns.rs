@@ -160,11 +160,13 @@ fn write_proc(path: &str, line: &str) -> Result<(), Error> {
 /// Settings of the namespace that the calling thread is in. Each is a convenience that containers have
 /// too; a read-only `/proc/sys` is no reason to fail.
 pub(crate) fn container_sysctls() {
-    const SETTINGS: [(&str, &str); 3] = [
+    const SETTINGS: [(&str, &str); 4] = [
         // No address, no router solicitation, no multicast report on devices made from now on: the
         // cluster is IPv4 only, and captures stay free of noise. `lo` exists already and keeps ::1.
         ("ipv6/conf/default/disable_ipv6", "1"),
-        // What container runtimes set: an unprivileged process may ping and listen below 1024.
+        // What container runtimes set: an unprivileged process may ping and listen below 1024. In a user
+        // namespace with a single group the whole range is refused, and the first line stays in force.
+        ("ipv4/ping_group_range", "0 0"),
         ("ipv4/ping_group_range", "0 2147483647"),
         ("ipv4/ip_unprivileged_port_start", "0"),
     ];

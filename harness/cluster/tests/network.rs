@@ -312,7 +312,7 @@ async fn a_denied_flow_leaves_a_record_and_no_packet_outside() {
         (record.action(), record.flow().source),
         (Action::Deny, ALICE.into())
     );
-    assert_eq!(network.outside_source(record.flow().clone()).await, None);
+    assert_eq!(network.outside_source(*record.flow()).await, None);
     assert!(timeout(QUIET, denied).await.is_err(), "a denial is silent");
 
     let status = network.flush_captures().await;
@@ -531,6 +531,21 @@ async fn figures() {
         stream.read_exact(&mut byte).await.unwrap();
     }
     println!("round trip over TCP: {:?}", start.elapsed() / 1000);
+
+    let mut records = network.records().unwrap();
+    let probe = UdpSocket::from_std(alice.namespace().udp_socket(at(ALICE, 0)).unwrap()).unwrap();
+    let mut latencies = Vec::new();
+    for port in 1000..1100 {
+        let start = Instant::now();
+        probe.send_to(b"x", at(INTERNET_HOST, port)).await.unwrap();
+        records.recv().await.unwrap();
+        latencies.push(start.elapsed());
+    }
+    latencies.sort();
+    println!(
+        "datagram sent to denial logged: median {:?}, worst {:?}",
+        latencies[50], latencies[99]
+    );
 
     let listener =
         TcpListener::from_std(bob.namespace().tcp_listener(at(BOB, 9000)).unwrap()).unwrap();

@@ -160,7 +160,7 @@ fn slices_of<'a>(
 }
 
 /// The endpoints of the port of this name; slices name their ports as the Service does.
-fn endpoints_of<'a>(slice: &'a EndpointSlice, port: &str) -> Vec<SocketAddrV4> {
+fn endpoints_of(slice: &EndpointSlice, port: &str) -> Vec<SocketAddrV4> {
     let numbers: Vec<u16> = slice
         .ports
         .iter()
