@@ -14,7 +14,7 @@ mod snapshot;
 mod switches;
 
 pub use address::{AddressSet, Cidr, InvalidCidr};
-pub use domain::{InvalidDomain, WebGroup};
+pub use domain::{ALL_WEB, InvalidDomain, WebGroup};
 pub use flow::{Action, Application, FirstPacket, FiveTuple, Protocol, Verdict};
 pub use group::{ANYWHERE, KubernetesSelector, PUBLIC_INTERNET, Selector, SmartGroup};
 pub use inventory::{ClusterInventory, Inventory, InventoryPod, InventoryService, Labels};
@@ -24,5 +24,3 @@ pub use rule::{
 };
 pub use snapshot::{DEFAULT_ACTION, Evaluation, Snapshot};
 pub use switches::{BareStar, Switches};
-
-pub use domain::ALL_WEB;

@@ -2,7 +2,7 @@
 //! V1 policy list, rulesets at attachment points, the default action, feature switches.
 //!
 //! Objects are taken and kept in the vendor's wire form (`reference/aviatrix-controller-api.md` sections 2 to 4), each
-//! exactly as sent with a uuid added, because clients compare what they read back; [`wire`] reads them for the policy
+//! exactly as sent with a uuid added, because clients compare what they read back; `wire` reads them for the policy
 //! model. What does not parse is refused when it is set. The store must not know Kubernetes objects.
 
 mod wire;
