@@ -32,6 +32,7 @@ pub mod spread;
 pub mod update;
 
 pub use denial::{DenialClaim, judge_default_action, judge_denial};
+pub use finding::in_words as duration_in_words;
 pub use fact::{Attempt, ClientOutcome, ClientResult, Exchange, PodFact, Protocol, RuleRef, Sent};
 pub use logged::{LogClaim, TraceClaim, judge_logged, judge_traceable};
 pub use observation::{Observations, Seen};
@@ -85,3 +86,6 @@ pub struct Control {
     /// Name of the far end that must have received it.
     pub far_end: String,
 }
+
+#[cfg(test)]
+mod tests;

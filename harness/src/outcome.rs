@@ -119,7 +119,7 @@ impl From<ExitCode> for std::process::ExitCode {
 }
 
 /// The facts about a run that its exit code depends on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// The user interrupted the run.
     pub interrupted: bool,
@@ -127,15 +127,15 @@ pub struct Tally {
     pub usage_error: bool,
     /// Scenarios that were selected and started.
     pub scenarios: usize,
-    /// Checks that failed and were not listed as expected failures.
+    /// Scenarios that failed and were not listed as expected failures.
     pub failed: usize,
-    /// Harness errors, of scenarios or of checks.
+    /// Scenarios in which the harness broke, and errors outside any scenario.
     pub harness_errors: usize,
     /// Inconclusive checks whose positive control was the broken part.
     pub controls_broken: usize,
     /// Checks listed as expected failures that passed.
     pub stale_expected_failures: usize,
-    /// Checks that are inconclusive, not testable or flaky, and scenarios without any check.
+    /// Scenarios that are inconclusive, not testable or flaky, or that never started.
     pub unproven: usize,
 }
 

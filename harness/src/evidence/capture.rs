@@ -19,6 +19,11 @@ use crate::judge::Protocol;
 
 /// Largest capture that is read into memory.
 const CAPTURE_BOUND: u64 = 256 * 1024 * 1024;
+/// More than any block that holds one packet. What is left over at the end of a file and is longer
+/// is no unfinished packet but a damaged file, whose silence would prove nothing.
+const BLOCK_BOUND: usize = 128 * 1024;
+/// How every pcapng file begins, in either byte order.
+const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 /// One packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +93,9 @@ impl Capture {
     /// Reads a file's bytes, up to the last whole block.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let mut capture = Self::default();
+        if !bytes.starts_with(&SECTION_HEADER) && !SECTION_HEADER.starts_with(bytes) {
+            return Err("not a pcapng file: it does not begin with a section header".to_owned());
+        }
         let (mut rest, mut parser) = match PcapNgParser::new(bytes) {
             Ok(start) => start,
             // Nothing was flushed yet.
@@ -107,7 +115,11 @@ impl Capture {
                     }
                     rest = after;
                 }
-                Err(PcapError::IncompleteBuffer) => return Ok(capture),
+                Err(PcapError::IncompleteBuffer) if rest.len() <= BLOCK_BOUND => return Ok(capture),
+                Err(PcapError::IncompleteBuffer) => {
+                    let offset = bytes.len() - rest.len();
+                    return Err(format!("block at byte {offset} claims to be longer than any packet"));
+                }
                 Err(error) => {
                     let offset = bytes.len() - rest.len();
                     return Err(format!("block at byte {offset}: {error}"));

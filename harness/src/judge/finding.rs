@@ -117,7 +117,8 @@ pub(super) fn micros_of(duration: Duration) -> u64 {
 }
 
 /// A duration as a reader wants it: `730 µs`, `12 ms`, `1.35 s`.
-pub(super) fn in_words(micros: u64) -> String {
+#[must_use]
+pub fn in_words(micros: u64) -> String {
     match micros {
         0..1_000 => format!("{micros} µs"),
         1_000..1_000_000 => format!("{} ms", micros / 1_000),
