@@ -220,17 +220,26 @@ fn feature_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 fn parse(path: &Path) -> Result<Feature, Error> {
     let feature = Feature::parse_path(path, GherkinEnv::default()).map_err(|error| match error {
         ParseFileError::Reading { path, source } => Error::Unreadable { path, source },
-        ParseFileError::Parsing { path, error, source } => Error::Syntax {
-            path,
-            line: source.position.line,
-            column: source.position.col,
-            expected: error.map_or_else(|| source.expected.join(" or "), |error| error.to_string()),
-        },
+        ParseFileError::Parsing { path, error, source } => {
+            let (line, column, expected) = place(&source.to_string());
+            Error::Syntax { path, line, column, expected: error.map_or(expected, |error| error.to_string()) }
+        }
     })?;
     if let Some(rule) = feature.rules.first() {
         return Err(Error::Rule { path: path.to_owned(), line: rule.position.line });
     }
     feature.expand_examples().map_err(|error| Error::Outline { path: path.to_owned(), reason: error.to_string() })
+}
+
+/// Line, column and what was expected, out of the parser's `Error at <line>:<column>: {"a", "b"}`: it keeps the parts to
+/// itself, in an order of their own each time.
+fn place(message: &str) -> (usize, usize, String) {
+    let mut parts = message.trim_start_matches("Error at ").splitn(3, ':');
+    let mut number = || parts.next().and_then(|part| part.trim().parse().ok()).unwrap_or_default();
+    let (line, column) = (number(), number());
+    let mut expected: Vec<&str> = parts.next().unwrap_or_default().trim().trim_matches(['{', '}']).split(", ").collect();
+    expected.sort_unstable();
+    (line, column, expected.join(" or "))
 }
 
 fn step_error(feature: &Feature, step: &Step, reason: &str) -> Error {

@@ -48,7 +48,11 @@ impl TryFrom<String> for RequirementId {
     type Error = String;
 
     fn try_from(id: String) -> Result<Self, String> {
-        if is_id(&id) { Ok(Self(id)) } else { Err(format!("{id:?}, expected an id such as EGR-01")) }
+        if is_id(&id) {
+            Ok(Self(id))
+        } else {
+            Err(format!("{id:?}, expected an id such as EGR-01"))
+        }
     }
 }
 
@@ -60,8 +64,10 @@ impl FaultRegister {
     /// Reads `<scenarios>/faults.yaml`; every requirement it names must be registered.
     pub fn load(scenarios: &Path, requirements: &Register) -> Result<Self, Error> {
         let path = scenarios.join("faults.yaml");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| Error::Unreadable { path: path.clone(), source })?;
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::Unreadable {
+            path: path.clone(),
+            source,
+        })?;
         Self::parse(&path, &text, requirements)
     }
 
@@ -75,7 +81,9 @@ impl FaultRegister {
                 message: format!("{name}: {message}"),
             };
             if fault.turns_red.is_empty() {
-                return Err(invalid("turns_red is empty, expected a requirement".to_owned()));
+                return Err(invalid(
+                    "turns_red is empty, expected a requirement".to_owned(),
+                ));
             }
             for RequirementId(id) in &fault.turns_red {
                 if requirements.find(id).is_none() {
@@ -100,6 +108,102 @@ impl FaultRegister {
 
 /// Where the entry begins.
 fn place_of(text: &str, name: &str) -> Option<(usize, usize)> {
-    let is_entry = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':'));
+    let is_entry = |line: &str| {
+        line.strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(':'))
+    };
     text.lines().position(is_entry).map(|index| (index + 1, 1))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use rstest::rstest;
+
+    fn scenarios() -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
+    }
+
+    #[test]
+    fn the_projects_faults_are_sound() {
+        let requirements = Register::load(&scenarios()).unwrap();
+        let faults = FaultRegister::load(&scenarios(), &requirements).unwrap();
+        let names: Vec<&str> = faults.iter().map(|(name, _)| name).collect();
+        assert_eq!(
+            names,
+            [
+                "default-action-permit",
+                "drop-deny-rule",
+                "ignore-updates",
+                "no-denial-log",
+                "permit-missing-sni"
+            ]
+        );
+        assert_eq!(
+            faults.find("no-denial-log").unwrap().component,
+            Component::Gateway
+        );
+    }
+
+    /// A fault that names a scenario that does not exist would never be seen failing.
+    #[test]
+    fn the_scenarios_that_must_turn_red_exist() {
+        let features = scenarios().join("../features");
+        let mut titles = String::new();
+        for profile in std::fs::read_dir(features).unwrap() {
+            for feature in std::fs::read_dir(profile.unwrap().path()).unwrap() {
+                titles += &std::fs::read_to_string(feature.unwrap().path()).unwrap();
+            }
+        }
+        let requirements = Register::load(&scenarios()).unwrap();
+        for (name, fault) in FaultRegister::load(&scenarios(), &requirements)
+            .unwrap()
+            .iter()
+        {
+            let title = format!("Scenario: {}\n", fault.scenario);
+            assert!(
+                titles.contains(&title),
+                "{name}: no scenario {:?}",
+                fault.scenario
+            );
+        }
+    }
+
+    #[rstest]
+    #[case::component(
+        "f:\n  component: dns\n  broken: x\n  turns_red: [EGR-01]\n  scenario: y\n",
+        "f.yaml:2:",
+        "unknown variant `dns`"
+    )]
+    #[case::unknown(
+        "a:\n  component: gateway\n  broken: x\n  turns_red: [EGR-77]\n  scenario: y\n",
+        "f.yaml:1:1",
+        "EGR-77 is not registered"
+    )]
+    #[case::id(
+        "a:\n  component: gateway\n  broken: x\n  turns_red: [all]\n  scenario: y\n",
+        "f.yaml:4:",
+        "expected an id such as EGR-01"
+    )]
+    #[case::none(
+        "b: {component: gateway, broken: x, turns_red: [], scenario: y}\n",
+        "f.yaml:1:1",
+        "turns_red is empty"
+    )]
+    #[case::missing(
+        "b: {component: gateway, broken: x, turns_red: [EGR-01]}\n",
+        "f.yaml:1:",
+        "missing field `scenario`"
+    )]
+    fn errors_name_the_place(#[case] text: &str, #[case] place: &str, #[case] message: &str) {
+        let requirements = Register::load(&scenarios()).unwrap();
+        let error = FaultRegister::parse(Path::new("f.yaml"), text, &requirements).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.starts_with(place) && error.contains(message),
+            "{error}"
+        );
+    }
 }

@@ -32,8 +32,8 @@ pub mod spread;
 pub mod update;
 
 pub use denial::{DenialClaim, judge_default_action, judge_denial};
-pub use finding::in_words as duration_in_words;
 pub use fact::{Attempt, ClientOutcome, ClientResult, Exchange, PodFact, Protocol, RuleRef, Sent};
+pub use finding::in_words as duration_in_words;
 pub use logged::{LogClaim, TraceClaim, judge_logged, judge_traceable};
 pub use observation::{Observations, Seen};
 pub use permit::{PermitClaim, judge_permit};

@@ -62,8 +62,14 @@ pub fn publish(run_folder: &Path, register: &Register, print: bool) -> Result<Ex
     }
     let report = build(&run, &scenarios, register);
     let json = serde_json::to_string_pretty(&report).expect("invariant: a report is plain data");
-    write(&run_folder.join(REPORT_JSON), format!("{json}\n").as_bytes())?;
-    write(&run_folder.join(JUNIT_XML), junit::render(&report)?.as_bytes())?;
+    write(
+        &run_folder.join(REPORT_JSON),
+        format!("{json}\n").as_bytes(),
+    )?;
+    write(
+        &run_folder.join(JUNIT_XML),
+        junit::render(&report)?.as_bytes(),
+    )?;
     if print {
         let summary = terminal::render(&report, run_folder);
         // A closed terminal changes nothing about the run.
@@ -80,13 +86,20 @@ pub fn load(run_folder: &Path) -> Result<(Vec<Recorded>, Vec<ScenarioEvidence>),
     for name in folders_in(&parent)? {
         let below = Path::new(SCENARIOS).join(&name);
         let events = read_events(&run_folder.join(&below).join(folder::EVENTS))?;
-        scenarios.push(ScenarioEvidence { folder: below.display().to_string(), events });
+        scenarios.push(ScenarioEvidence {
+            folder: below.display().to_string(),
+            events,
+        });
     }
     Ok((run, scenarios))
 }
 
 fn folders_in(parent: &Path) -> Result<Vec<String>, Error> {
-    let io = |source| evidence::Error::Io { action: "read", path: parent.to_owned(), source };
+    let io = |source| evidence::Error::Io {
+        action: "read",
+        path: parent.to_owned(),
+        source,
+    };
     if !parent.exists() {
         // Nothing was started.
         return Ok(Vec::new());
@@ -103,7 +116,10 @@ fn folders_in(parent: &Path) -> Result<Vec<String>, Error> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    std::fs::write(path, bytes).map_err(|source| Error::Write { path: path.to_owned(), source })
+    std::fs::write(path, bytes).map_err(|source| Error::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]

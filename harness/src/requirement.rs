@@ -72,8 +72,10 @@ impl Register {
     /// Reads `<scenarios>/requirements.yaml`.
     pub fn load(scenarios: &Path) -> Result<Self, Error> {
         let path = scenarios.join("requirements.yaml");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| Error::Unreadable { path: path.clone(), source })?;
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::Unreadable {
+            path: path.clone(),
+            source,
+        })?;
         Self::parse(&path, &text)
     }
 
@@ -100,8 +102,12 @@ impl Register {
         &self,
         tags: impl IntoIterator<Item = &'a str>,
     ) -> Result<Vec<&Requirement>, String> {
-        let ids = tags.into_iter().map(|tag| tag.strip_prefix('@').unwrap_or(tag));
-        ids.filter(|tag| is_id(tag)).map(|id| self.find(id).ok_or_else(|| id.to_owned())).collect()
+        let ids = tags
+            .into_iter()
+            .map(|tag| tag.strip_prefix('@').unwrap_or(tag));
+        ids.filter(|tag| is_id(tag))
+            .map(|id| self.find(id).ok_or_else(|| id.to_owned()))
+            .collect()
     }
 }
 
@@ -139,7 +145,9 @@ impl<'de> Visitor<'de> for Profiles {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RegisterShape, A::Error> {
         let mut all = BTreeMap::new();
         while let Some(profile) = map.next_key::<String>()? {
-            let Some(entries) = map.next_value::<Option<Entries>>()? else { continue };
+            let Some(entries) = map.next_value::<Option<Entries>>()? else {
+                continue;
+            };
             for (id, entry) in entries.0 {
                 let requirement = Requirement {
                     id: id.clone(),
@@ -205,7 +213,11 @@ impl TryFrom<String> for Id {
     type Error = String;
 
     fn try_from(id: String) -> Result<Self, String> {
-        if is_id(&id) { Ok(Self(id)) } else { Err(format!("{id:?}, expected an id such as EGR-01")) }
+        if is_id(&id) {
+            Ok(Self(id))
+        } else {
+            Err(format!("{id:?}, expected an id such as EGR-01"))
+        }
     }
 }
 
@@ -230,5 +242,64 @@ impl TryFrom<String> for Tiers {
             tiers if tiers.is_empty() => Err("no tiers, expected some of l, k and c".to_owned()),
             tiers => Ok(Self(tiers)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use rstest::rstest;
+
+    fn scenarios() -> std::path::PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
+    }
+
+    #[test]
+    fn the_projects_register_is_sound() {
+        let register = Register::load(&scenarios()).unwrap();
+        let first = register.find("EGR-01").unwrap();
+        assert_eq!(first.profile, "egress");
+        assert_eq!(first.level, Level::Core);
+        assert_eq!(first.tiers, [Tier::Embedded, Tier::Kind, Tier::Existing]);
+        assert_eq!(first.source, ["A", "B"]);
+        assert!(first.must.starts_with("A listed domain is reachable"));
+        assert!(register.iter().count() > 90);
+    }
+
+    #[test]
+    fn tags_name_requirements() {
+        let register = Register::load(&scenarios()).unwrap();
+        let found = register
+            .of_tags(["@egress", "@EGR-02", "EGR-01", "@flagship"])
+            .unwrap();
+        assert_eq!(
+            found.iter().map(|r| r.id.as_str()).collect::<Vec<_>>(),
+            ["EGR-02", "EGR-01"]
+        );
+        assert_eq!(register.of_tags(["@EGR-99"]).unwrap_err(), "EGR-99");
+    }
+
+    const ENTRY: &str = "{level: core, tiers: l, source: A, must: x}";
+
+    #[rstest]
+    #[case::twice(format!("egress:\n  EGR-01: {ENTRY}\n  EGR-01: {ENTRY}\n"), "r.yaml:", "EGR-01 is registered twice")]
+    #[case::twice_over_profiles(format!("a:\n  EGR-01: {ENTRY}\nb:\n  EGR-01: {ENTRY}\n"), "r.yaml:", "EGR-01 is registered twice")]
+    #[case::id(format!("egress:\n  EGR-1: {ENTRY}\n"), "r.yaml:2:3", "\"EGR-1\", expected an id such as EGR-01")]
+    #[case::tier("egress:\n  EGR-01: {level: core, tiers: lx, source: A, must: x}\n".to_owned(), "r.yaml:2:", "tier 'x', expected l, k or c")]
+    #[case::no_tier("egress:\n  EGR-01: {level: core, tiers: '', source: A, must: x}\n".to_owned(), "r.yaml:2:", "no tiers")]
+    #[case::level("egress:\n  EGR-01: {level: high, tiers: l, source: A, must: x}\n".to_owned(), "r.yaml:2:", "unknown variant `high`")]
+    #[case::missing("egress:\n  EGR-01: {level: core, tiers: l, source: A}\n".to_owned(), "r.yaml:2:", "missing field `must`")]
+    #[case::unknown("egress:\n  EGR-01: {level: core, tiers: l, source: A, must: x, note: y}\n".to_owned(), "r.yaml:2:", "unknown field `note`")]
+    #[case::not_a_map("- a\n".to_owned(), "r.yaml:1:1", "expected profiles")]
+    fn errors_name_the_place(#[case] text: String, #[case] place: &str, #[case] message: &str) {
+        let error = Register::parse(Path::new("r.yaml"), &text)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with(place) && error.contains(message),
+            "{error}"
+        );
     }
 }

@@ -59,7 +59,6 @@ impl Error {
 }
 
 /// What every scenario of a run shares.
-#[derive(Debug)]
 pub struct RunContext {
     /// The project's data.
     pub project: Project,
@@ -141,7 +140,7 @@ pub async fn run(args: &RunArgs, binary: PathBuf) -> Result<ExitCode, Error> {
     let interrupted = execute(args, catalog, &context).await;
     recorder.record(Event::RunFinished(RunFinished { interrupted, selected }));
     recorder.health().map_err(|error| Error::Setup(error.to_string()))?;
-    Ok(report::publish(&folder, &requirements)?)
+    Ok(report::publish(&folder, &requirements, true)?)
 }
 
 /// Runs the scenarios; true when Ctrl-C cut the run.
@@ -179,7 +178,7 @@ async fn execute(args: &RunArgs, catalog: Catalog, context: &Arc<RunContext>) ->
             }
             .boxed_local()
         });
-    let run = cucumber::Cucumber::custom(Parsed, runner, console.fail_on_skipped()).with_default_cli().run(catalog);
+    let run = cucumber::Cucumber::<World, _, Catalog, _, _, cli::Empty>::custom(Parsed, runner, console.fail_on_skipped()).with_default_cli().run(catalog);
     tokio::select! {
         _ = run => false,
         _ = tokio::signal::ctrl_c() => true,

@@ -62,8 +62,10 @@ impl fmt::Display for Place {
 
 /// Reads a YAML file of the project.
 pub fn read_yaml<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
     parse_yaml(path, &text)
 }
 
@@ -77,7 +79,11 @@ pub fn parse_yaml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Err
             Some(end) if location.is_some() => message[..end].to_owned(),
             _ => message,
         };
-        Error::Invalid { path: path.to_owned(), place: Place(location), message }
+        Error::Invalid {
+            path: path.to_owned(),
+            place: Place(location),
+            message,
+        }
     })
 }
 
@@ -110,12 +116,21 @@ impl ServerManifest {
                 known,
             });
         }
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| Error::Unreadable { path: path.clone(), source })?;
+        let text = std::fs::read_to_string(&path).map_err(|source| Error::Unreadable {
+            path: path.clone(),
+            source,
+        })?;
         let manifest = Self::parse(&path, &text)?;
         if manifest.name != name {
-            let message = format!("name: {:?}, expected {name:?} as the file is called", manifest.name);
-            return Err(Error::Invalid { path, place: Place(None), message });
+            let message = format!(
+                "name: {:?}, expected {name:?} as the file is called",
+                manifest.name
+            );
+            return Err(Error::Invalid {
+                path,
+                place: Place(None),
+                message,
+            });
         }
         Ok(manifest)
     }
@@ -226,20 +241,31 @@ impl ManifestShape {
         let config = config
             .as_ref()
             .ok_or_else(|| invalid(format!("{field}: missing, expected by the runtime")))?;
-        let given = if wanted == "image" { &config.image } else { &config.package };
+        let given = if wanted == "image" {
+            &config.image
+        } else {
+            &config.package
+        };
         if given.as_deref().is_none_or(|value| value.trim().is_empty()) {
-            return Err(invalid(format!("{field}.{wanted}: missing, expected a name")));
+            return Err(invalid(format!(
+                "{field}.{wanted}: missing, expected a name"
+            )));
         }
         Ok(config)
     }
 }
 
 fn names_in(folder: &Path) -> Result<Vec<String>, Error> {
-    let unreadable = |source| Error::Unreadable { path: folder.to_owned(), source };
+    let unreadable = |source| Error::Unreadable {
+        path: folder.to_owned(),
+        source,
+    };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|extension| extension == "yaml")
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
             && let Some(stem) = path.file_stem()
         {
             names.push(stem.to_string_lossy().into_owned());
@@ -247,4 +273,119 @@ fn names_in(folder: &Path) -> Result<Vec<String>, Error> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    fn load(name: &str) -> Result<ServerManifest, Error> {
+        ServerManifest::load(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios"),
+            name,
+        )
+    }
+
+    #[test]
+    fn a_manifest_is_sent_as_it_is_written() {
+        let manifest = load("ehr-sync").unwrap();
+        assert_eq!(manifest.egress_domains, ["fhir.stolaf-hospital.test"]);
+        assert_eq!(manifest.deny_all_egress, None);
+        assert_eq!(
+            manifest.manifest,
+            json!({
+                "name": "ehr-sync",
+                "shortDescription": "Copies patient records to the hospital's EHR",
+                "runtime": "containerized",
+                "containerizedConfig": {
+                    "image": "containment.test/ehr-sync:1.0.0",
+                    "port": 8080,
+                    "path": "/mcp",
+                    "egressDomains": ["fhir.stolaf-hospital.test"],
+                },
+                "env": [{
+                    "key": "EHR_BASE_URL",
+                    "name": "Base URL of the EHR",
+                    "description": "FHIR R4 endpoint that records are written to",
+                    "value": "https://fhir.stolaf-hospital.test/fhir",
+                    "required": true,
+                }],
+            })
+        );
+    }
+
+    #[rstest]
+    #[case("weather", &["api.weather-service.test"], None)]
+    #[case("vault", &[], Some(true))]
+    #[case("notes", &[], None)]
+    fn the_projects_manifests_say_what_they_may_reach(
+        #[case] name: &str,
+        #[case] domains: &[&str],
+        #[case] deny: Option<bool>,
+    ) {
+        let manifest = load(name).unwrap();
+        assert_eq!(manifest.egress_domains, domains);
+        assert_eq!(manifest.deny_all_egress, deny);
+        let config = &manifest.manifest["containerizedConfig"];
+        assert_eq!(config.get("egressDomains").is_some(), name != "notes");
+    }
+
+    #[test]
+    fn an_edit_changes_the_list_alone() {
+        let manifest = load("weather").unwrap();
+        let domains = ["a.test".to_owned(), "b.test".to_owned()];
+        let edited = manifest.with_egress_domains(&domains);
+        let config = &edited.manifest["containerizedConfig"];
+        assert_eq!(config["egressDomains"], json!(["a.test", "b.test"]));
+        assert_eq!(
+            edited.with_egress_domains(&manifest.egress_domains),
+            manifest
+        );
+    }
+
+    #[rstest]
+    #[case::typo(
+        "name: a\nruntime: npx\nnpxConfig:\n  package: p\n  egresDomains: []\n",
+        "m.yaml:5:3: npxConfig: unknown field `egresDomains`, expected one of"
+    )]
+    #[case::kind(
+        "name: a\nruntime: npx\nnpxConfig:\n  package: p\n  egressDomains: api.test\n",
+        "m.yaml:5:18: npxConfig.egressDomains: invalid type: string \"api.test\", expected a sequence"
+    )]
+    #[case::port(
+        "name: a\nruntime: containerized\ncontainerizedConfig: {image: i, port: 0}\n",
+        "m.yaml:3:39: containerizedConfig.port: invalid value: integer `0`, expected a nonzero u16"
+    )]
+    #[case::runtime(
+        "name: a\nruntime: docker\n",
+        "m.yaml:2:10: runtime: unknown variant `docker`, expected one of"
+    )]
+    #[case::no_config(
+        "name: a\nruntime: npx\n",
+        "m.yaml: npxConfig: missing, expected by the runtime"
+    )]
+    #[case::no_image(
+        "name: a\nruntime: containerized\ncontainerizedConfig: {image: ' '}\n",
+        "m.yaml: containerizedConfig.image: missing, expected a name"
+    )]
+    #[case::no_name("runtime: npx\n", "m.yaml:1:1: missing field `name`")]
+    #[case::syntax("name: [\n", "m.yaml:")]
+    fn errors_name_file_line_field_and_what_was_expected(#[case] text: &str, #[case] start: &str) {
+        let error = ServerManifest::parse(Path::new("m.yaml"), text)
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with(start), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_server_is_answered_with_those_there_are() {
+        let error = load("ehr").unwrap_err().to_string();
+        let known =
+            "no server manifest named \"ehr\"; expected one of ehr-sync, notes, vault, weather";
+        assert!(error.contains(known), "{error}");
+    }
 }

@@ -6,12 +6,19 @@
 //! further implementors, and nothing outside this module may know which one it talks to.
 
 pub mod embedded;
+mod far_ends;
+mod firewall;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+
+pub use far_ends::FarEnds;
+
+/// Image of a Pod that does nothing but let probes be run in it.
+pub const IDLE_IMAGE: &str = "containment.test/idle:1.0.0";
 
 /// What went wrong in a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +73,9 @@ pub trait Cluster: Send + Sync {
 
     /// The capture of what left the gateway towards the internet, complete up to now. None where packets can't be seen.
     fn outside_capture(&self) -> BoxFuture<'_, Option<PathBuf>>;
+
+    /// The policy in force as the firewall's controller states it, where it can be asked.
+    fn firewall_policy(&self) -> Option<serde_json::Value>;
 
     /// Containers that crashed so far.
     fn crashes(&self) -> Vec<Crash>;

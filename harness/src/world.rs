@@ -41,6 +41,12 @@ pub enum Failure {
     Scenario(String),
 }
 
+impl From<crate::tier::Error> for Failure {
+    fn from(error: crate::tier::Error) -> Self {
+        Self::Lab(error.into())
+    }
+}
+
 impl Failure {
     /// What it makes of a scenario by itself. A check speaks for itself.
     fn outcome(&self) -> Option<Outcome> {

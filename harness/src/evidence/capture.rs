@@ -80,14 +80,23 @@ pub struct Flow {
 impl Capture {
     /// Reads a file, up to its last whole block.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+        let io = |source| Error::Io {
+            action: "read",
+            path: path.to_owned(),
+            source,
+        };
         let size = std::fs::metadata(path).map_err(io)?.len();
         if size > CAPTURE_BOUND {
-            return Err(Error::Full { path: path.to_owned(), bound: CAPTURE_BOUND });
+            return Err(Error::Full {
+                path: path.to_owned(),
+                bound: CAPTURE_BOUND,
+            });
         }
         let bytes = std::fs::read(path).map_err(io)?;
-        Self::parse(&bytes)
-            .map_err(|message| Error::Capture { path: path.to_owned(), message })
+        Self::parse(&bytes).map_err(|message| Error::Capture {
+            path: path.to_owned(),
+            message,
+        })
     }
 
     /// Reads a file's bytes, up to the last whole block.
@@ -107,18 +116,23 @@ impl Capture {
                 Ok((after, block)) => {
                     if let Block::EnhancedPacket(packet) = block {
                         let interface = parser.interfaces().get(packet.interface_id as usize);
-                        let interface = interface
-                            .ok_or_else(|| format!("packet of unknown interface {}", packet.interface_id))?;
+                        let interface = interface.ok_or_else(|| {
+                            format!("packet of unknown interface {}", packet.interface_id)
+                        })?;
                         let units = packet.timestamp.as_nanos();
                         let at = timestamp(units, resolution(&interface.options))?;
                         capture.push(at, packet.interface_id, interface.linktype, &packet.data);
                     }
                     rest = after;
                 }
-                Err(PcapError::IncompleteBuffer) if rest.len() <= BLOCK_BOUND => return Ok(capture),
+                Err(PcapError::IncompleteBuffer) if rest.len() <= BLOCK_BOUND => {
+                    return Ok(capture);
+                }
                 Err(PcapError::IncompleteBuffer) => {
                     let offset = bytes.len() - rest.len();
-                    return Err(format!("block at byte {offset} claims to be longer than any packet"));
+                    return Err(format!(
+                        "block at byte {offset} claims to be longer than any packet"
+                    ));
                 }
                 Err(error) => {
                     let offset = bytes.len() - rest.len();
@@ -131,7 +145,11 @@ impl Capture {
     fn push(&mut self, at: Timestamp, interface: u32, link: DataLink, bytes: &[u8]) {
         let raw_ip = matches!(link, DataLink::RAW | DataLink::IPV4 | DataLink::IPV6);
         match decode(bytes).filter(|_| raw_ip) {
-            Some(packet) => self.packets.push(Packet { at, interface, ..packet }),
+            Some(packet) => self.packets.push(Packet {
+                at,
+                interface,
+                ..packet
+            }),
             None => self.undecodable += 1,
         }
     }
@@ -169,9 +187,8 @@ impl Capture {
             let backward = (packet.protocol, packet.destination, packet.source);
             let known = latest.get(&forward).map(|&index| (index, true));
             let known = known.or_else(|| latest.get(&backward).map(|&index| (index, false)));
-            let reopened = |index: usize| {
-                packet.opens.is_some() && packet.opens != flows[index].opened_with
-            };
+            let reopened =
+                |index: usize| packet.opens.is_some() && packet.opens != flows[index].opened_with;
             match known {
                 Some((index, forward)) if !reopened(index) => flows[index].add(packet, forward),
                 _ => {
@@ -229,7 +246,9 @@ fn resolution(options: &[InterfaceDescriptionOption<'_>]) -> u128 {
         _ => None,
     });
     match resolution.unwrap_or(6) {
-        value if value & 0x80 != 0 => 1u128.checked_shl(u32::from(value & 0x7f)).unwrap_or(u128::MAX),
+        value if value & 0x80 != 0 => 1u128
+            .checked_shl(u32::from(value & 0x7f))
+            .unwrap_or(u128::MAX),
         value => 10u128.checked_pow(u32::from(value)).unwrap_or(u128::MAX),
     }
 }
@@ -269,14 +288,20 @@ fn decode(bytes: &[u8]) -> Option<Packet> {
             tcp.payload().len(),
             (tcp.syn() && !tcp.ack()).then(|| tcp.sequence_number()),
         ),
-        Some(TransportSlice::Udp(udp)) => {
-            (Protocol::Udp, (udp.source_port(), udp.destination_port()), udp.payload().len(), None)
-        }
+        Some(TransportSlice::Udp(udp)) => (
+            Protocol::Udp,
+            (udp.source_port(), udp.destination_port()),
+            udp.payload().len(),
+            None,
+        ),
         Some(TransportSlice::Icmpv4(icmp)) => (Protocol::Icmp, (0, 0), icmp.payload().len(), None),
         Some(TransportSlice::Icmpv6(icmp)) => (Protocol::Icmp, (0, 0), icmp.payload().len(), None),
-        Some(TransportSlice::Igmp(_)) | None => {
-            (by_number(ip_payload.ip_number.0), (0, 0), ip_payload.payload.len(), None)
-        }
+        Some(TransportSlice::Igmp(_)) | None => (
+            by_number(ip_payload.ip_number.0),
+            (0, 0),
+            ip_payload.payload.len(),
+            None,
+        ),
     };
     Some(Packet {
         at: Timestamp::UNIX_EPOCH,

@@ -25,7 +25,10 @@ pub fn manifest(folder: &Folder) -> Result<String, Error> {
     collect(folder.path(), Path::new(""), &mut files)?;
     files.sort();
     let mut text = String::new();
-    for file in files.iter().filter(|file| file.as_path() != Path::new(MANIFEST)) {
+    for file in files
+        .iter()
+        .filter(|file| file.as_path() != Path::new(MANIFEST))
+    {
         let path = folder.path().join(file);
         let digest = file_digest(&path)?;
         // Writing to a String cannot fail.
@@ -36,7 +39,11 @@ pub fn manifest(folder: &Folder) -> Result<String, Error> {
 
 fn collect(root: &Path, below: &Path, files: &mut Vec<PathBuf>) -> Result<(), Error> {
     let path = root.join(below);
-    let io = |source| Error::Io { action: "read", path: path.clone(), source };
+    let io = |source| Error::Io {
+        action: "read",
+        path: path.clone(),
+        source,
+    };
     for entry in std::fs::read_dir(&path).map_err(io)? {
         let entry = entry.map_err(io)?;
         let name = below.join(entry.file_name());
@@ -50,7 +57,11 @@ fn collect(root: &Path, below: &Path, files: &mut Vec<PathBuf>) -> Result<(), Er
 }
 
 fn file_digest(path: &Path) -> Result<String, Error> {
-    let io = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let io = |source| Error::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    };
     let mut file = std::fs::File::open(path).map_err(io)?;
     let mut hasher = Sha256::new();
     std::io::copy(&mut file, &mut HashWriter(&mut hasher)).map_err(io)?;

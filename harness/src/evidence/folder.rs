@@ -64,11 +64,19 @@ impl Folder {
 #[must_use]
 pub fn slug(parts: &[&str]) -> String {
     let mut slug = String::new();
-    for character in parts.iter().filter(|part| !part.is_empty()).flat_map(|part| {
-        std::iter::once('-').chain(part.chars().map(|c| {
-            if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' }
-        }))
-    }) {
+    for character in parts
+        .iter()
+        .filter(|part| !part.is_empty())
+        .flat_map(|part| {
+            std::iter::once('-').chain(part.chars().map(|c| {
+                if c.is_ascii_alphanumeric() || c == '.' {
+                    c.to_ascii_lowercase()
+                } else {
+                    '-'
+                }
+            }))
+        })
+    {
         let repeated = character == '-' && slug.ends_with('-');
         let leading = slug.is_empty() && !character.is_ascii_alphanumeric();
         if !repeated && !leading && slug.len() < 120 {
@@ -76,7 +84,11 @@ pub fn slug(parts: &[&str]) -> String {
         }
     }
     let slug = slug.trim_end_matches(['-', '.']).to_owned();
-    if slug.is_empty() { "unnamed".to_owned() } else { slug }
+    if slug.is_empty() {
+        "unnamed".to_owned()
+    } else {
+        slug
+    }
 }
 
 #[cfg(test)]

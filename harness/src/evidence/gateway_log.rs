@@ -115,7 +115,11 @@ impl GatewayRecord {
     /// with whole seconds gets the benefit of its second.
     #[must_use]
     pub fn not_before(&self, moment: Timestamp) -> bool {
-        if self.exact { self.at >= moment } else { self.at.as_second() >= moment.as_second() }
+        if self.exact {
+            self.at >= moment
+        } else {
+            self.at.as_second() >= moment.as_second()
+        }
     }
 }
 
@@ -140,13 +144,21 @@ pub fn parse_line(line: u64, text: &str) -> Result<Option<GatewayRecord>, LineEr
 
 /// Section 4.1: `KEY=value` pairs after a header that ends with the date and time.
 fn l4_record(line: u64, header: &str, fields: &str) -> Result<GatewayRecord, String> {
-    let fields: BTreeMap<&str, &str> =
-        fields.split_ascii_whitespace().filter_map(|field| field.split_once('=')).collect();
+    let fields: BTreeMap<&str, &str> = fields
+        .split_ascii_whitespace()
+        .filter_map(|field| field.split_once('='))
+        .collect();
     let field = |name: &str| {
-        fields.get(name).copied().ok_or_else(|| format!("L4 record without the field {name}"))
+        fields
+            .get(name)
+            .copied()
+            .ok_or_else(|| format!("L4 record without the field {name}"))
     };
     let address = |ip: &str, port: &str| -> Result<SocketAddr, String> {
-        Ok(SocketAddr::new(parse(ip, field(ip)?)?, parse(port, field(port)?)?))
+        Ok(SocketAddr::new(
+            parse(ip, field(ip)?)?,
+            parse(port, field(port)?)?,
+        ))
     };
     if fields.contains_key("SPT") && !fields.contains_key("SRC_IP") {
         return Err("L4 record in the old form (SPT, DPT), which has no addresses".to_owned());
@@ -225,7 +237,10 @@ fn l7_record(line: u64, json: &str) -> Result<Option<GatewayRecord>, String> {
             fields.dest_port.ok_or_else(|| missing("dest_port"))?,
         ),
         sni: fields.sni_hostname.filter(|name| !name.is_empty()),
-        decided_by: fields.decided_by.map(|uuid| parse("decided_by", &uuid)).transpose()?,
+        decided_by: fields
+            .decided_by
+            .map(|uuid| parse("decided_by", &uuid))
+            .transpose()?,
         reason: fields.reason,
     }))
 }
@@ -240,7 +255,9 @@ fn l7_time(fields: &L7Fields) -> Result<(Timestamp, bool), String> {
             .map(|at| (at, true))
             .map_err(|_| format!("session_start {nanoseconds} is not a time"));
     }
-    let seconds = fields.timestamp.ok_or("L7 record without the field timestamp")?;
+    let seconds = fields
+        .timestamp
+        .ok_or("L7 record without the field timestamp")?;
     Timestamp::from_second(seconds)
         .map(|at| (at, false))
         .map_err(|_| format!("timestamp {seconds} is not a time"))
@@ -264,7 +281,9 @@ fn protocol(value: &str) -> Protocol {
 }
 
 fn parse<T: std::str::FromStr>(field: &str, value: &str) -> Result<T, String> {
-    value.parse().map_err(|_| format!("{field} is {value:?}, which cannot be read"))
+    value
+        .parse()
+        .map_err(|_| format!("{field} is {value:?}, which cannot be read"))
 }
 
 #[cfg(test)]

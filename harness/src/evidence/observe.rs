@@ -26,8 +26,14 @@ pub fn read_events(path: &Path) -> Result<Vec<Recorded>, Error> {
     let mut events = Vec::new();
     for (index, line) in text.split_inclusive('\n').enumerate() {
         let line_number = index + 1;
-        let Some(line) = line.strip_suffix('\n') else { break };
-        let fail = |message| Error::Event { path: path.to_owned(), line: line_number, message };
+        let Some(line) = line.strip_suffix('\n') else {
+            break;
+        };
+        let fail = |message| Error::Event {
+            path: path.to_owned(),
+            line: line_number,
+            message,
+        };
         if line.len() > LINE_BOUND {
             return Err(fail(format!("longer than {LINE_BOUND} bytes")));
         }
@@ -36,7 +42,12 @@ pub fn read_events(path: &Path) -> Result<Vec<Recorded>, Error> {
         let expected = events.len() as u64;
         if recorded.seq != expected {
             let (path, found) = (path.to_owned(), recorded.seq);
-            return Err(Error::Gap { path, line: line_number, expected, found });
+            return Err(Error::Gap {
+                path,
+                line: line_number,
+                expected,
+                found,
+            });
         }
         events.push(recorded);
     }
@@ -77,14 +88,19 @@ pub fn from_events<'a>(
     events: impl IntoIterator<Item = &'a Recorded>,
     until: Timestamp,
 ) -> Observations {
-    let mut observations = Observations { until, ..Observations::default() };
+    let mut observations = Observations {
+        until,
+        ..Observations::default()
+    };
     let mut log = GatewayLog::default();
     for recorded in events {
         match &recorded.event {
             Event::Receipt(receipt) => observations.receipts.push(receipt.clone()),
             Event::GatewayLog { line, text } => log.push(*line, Some(recorded.at), text),
             Event::RulesKnown { rules } => {
-                observations.rules.extend(rules.iter().map(|(uuid, rule)| (*uuid, rule.clone())));
+                observations
+                    .rules
+                    .extend(rules.iter().map(|(uuid, rule)| (*uuid, rule.clone())));
             }
             Event::PodStarted(pod) => observations.pods.push(pod.clone()),
             Event::PodGone { namespace, name } => {
@@ -94,10 +110,18 @@ pub fn from_events<'a>(
                     }
                 }
             }
-            Event::ProbeSent { attempt, canary, sent } => {
+            Event::ProbeSent {
+                attempt,
+                canary,
+                sent,
+            } => {
                 attempt_of(&mut observations.attempts, attempt, canary).sent = Some(sent.clone());
             }
-            Event::ProbeResult { attempt, canary, result } => {
+            Event::ProbeResult {
+                attempt,
+                canary,
+                result,
+            } => {
                 attempt_of(&mut observations.attempts, attempt, canary).result =
                     Some(result.clone());
             }
@@ -108,20 +132,19 @@ pub fn from_events<'a>(
     observations
 }
 
-fn attempt_of<'a>(
-    attempts: &'a mut Vec<Attempt>,
-    label: &str,
-    canary: &str,
-) -> &'a mut Attempt {
-    let index = attempts.iter().position(|attempt| attempt.label == label).unwrap_or_else(|| {
-        attempts.push(Attempt {
-            label: label.to_owned(),
-            canary: canary.to_owned(),
-            sent: None,
-            result: None,
+fn attempt_of<'a>(attempts: &'a mut Vec<Attempt>, label: &str, canary: &str) -> &'a mut Attempt {
+    let index = attempts
+        .iter()
+        .position(|attempt| attempt.label == label)
+        .unwrap_or_else(|| {
+            attempts.push(Attempt {
+                label: label.to_owned(),
+                canary: canary.to_owned(),
+                sent: None,
+                result: None,
+            });
+            attempts.len() - 1
         });
-        attempts.len() - 1
-    });
     &mut attempts[index]
 }
 
@@ -159,7 +182,15 @@ pub fn attempt<'a>(
 #[must_use]
 pub fn sent(event: &ProbeEvent, host: Option<String>) -> Option<Sent> {
     use fixtures::probe::Protocol as Probe;
-    let ProbeEvent::Sent { local, remote, protocol, sni, at, .. } = event else {
+    let ProbeEvent::Sent {
+        local,
+        remote,
+        protocol,
+        sni,
+        at,
+        ..
+    } = event
+    else {
         return None;
     };
     let (protocol, exchange) = match protocol {
@@ -175,14 +206,28 @@ pub fn sent(event: &ProbeEvent, host: Option<String>) -> Option<Sent> {
         source.set_port(0);
         destination.set_port(0);
     }
-    Some(Sent { at: *at, protocol, exchange, source, destination, host, sni: sni.clone() })
+    Some(Sent {
+        at: *at,
+        protocol,
+        exchange,
+        source,
+        destination,
+        host,
+        sni: sni.clone(),
+    })
 }
 
 /// The facts of a result; `None` for any other report.
 #[must_use]
 pub fn result(event: &ProbeEvent, received_at: Timestamp) -> Option<ClientResult> {
     use fixtures::probe::Outcome as Probe;
-    let ProbeEvent::Result { outcome, status, detail, .. } = event else {
+    let ProbeEvent::Result {
+        outcome,
+        status,
+        detail,
+        ..
+    } = event
+    else {
         return None;
     };
     let outcome = match outcome {

@@ -68,14 +68,19 @@ impl Connection<'_> {
 
     /// Canaries found in it.
     pub fn canaries(&self) -> impl Iterator<Item = &str> {
-        self.receipts.iter().flat_map(|receipt| receipt.canaries.iter().map(String::as_str))
+        self.receipts
+            .iter()
+            .flat_map(|receipt| receipt.canaries.iter().map(String::as_str))
     }
 }
 
 /// Whether a canary was found in what the receipt reports.
 #[must_use]
 pub fn carries(receipt: &Receipt, canary: &str) -> bool {
-    receipt.canaries.iter().any(|found| found.eq_ignore_ascii_case(canary))
+    receipt
+        .canaries
+        .iter()
+        .any(|found| found.eq_ignore_ascii_case(canary))
 }
 
 /// Receipts grouped by connection, in the order of their first receipts. A further `connected`
@@ -141,20 +146,33 @@ mod tests {
             receipt(1, peer, ReceiptEvent::Connected),
             receipt(2, peer, ReceiptEvent::Bytes { received: 100 }),
             receipt(3, peer, ReceiptEvent::Bytes { received: 400 }),
-            receipt(4, peer, ReceiptEvent::Closed { received: 500, sent: 9 }),
+            receipt(
+                4,
+                peer,
+                ReceiptEvent::Closed {
+                    received: 500,
+                    sent: 9,
+                },
+            ),
             receipt(5, "203.0.113.9:40001", ReceiptEvent::Datagram { bytes: 7 }),
             receipt(6, peer, ReceiptEvent::Connected),
         ];
         let found = connections(&receipts);
-        let figures: Vec<_> =
-            found.iter().map(|c| (c.received(), c.carried_data(), c.receipts.len())).collect();
+        let figures: Vec<_> = found
+            .iter()
+            .map(|c| (c.received(), c.carried_data(), c.receipts.len()))
+            .collect();
         assert_eq!(figures, [(500, true, 4), (7, true, 1), (0, false, 1)]);
         assert_eq!(found[2].opened_at, Some(Timestamp::from_second(6).unwrap()));
     }
 
     #[test]
     fn a_handshake_alone_is_data() {
-        let tls = receipt(1, "203.0.113.9:1", ReceiptEvent::TlsEstablished { sni: None });
+        let tls = receipt(
+            1,
+            "203.0.113.9:1",
+            ReceiptEvent::TlsEstablished { sni: None },
+        );
         assert!(connections(&[tls])[0].carried_data());
     }
 }

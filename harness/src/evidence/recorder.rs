@@ -51,7 +51,17 @@ impl Recorder {
     /// Creates the folder of a scenario, with an empty `events.jsonl`. A folder that has one
     /// already is refused: evidence is never overwritten.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        Self::with_events(path.into(), folder::EVENTS)
+        let recorder = Self::with_events(path.into(), folder::EVENTS)?;
+        // An empty file says that there was nothing; a missing one would leave it open.
+        for file in [folder::GATEWAY_LOG, folder::RECEIPTS] {
+            appender(
+                &mut recorder.lock().others,
+                recorder.folder(),
+                file,
+                FILE_BOUND,
+            )?;
+        }
+        Ok(recorder)
     }
 
     /// Creates the output folder of a run, with an empty `run.jsonl`.
@@ -103,10 +113,18 @@ impl Recorder {
     pub fn gateway_log(&self, text: &str) -> Arc<Recorded> {
         let text = text.trim_end_matches(['\r', '\n']);
         let mut state = self.lock();
-        state.append_line(&self.inner.folder, folder::GATEWAY_LOG, text.as_bytes(), FILE_BOUND);
+        state.append_line(
+            &self.inner.folder,
+            folder::GATEWAY_LOG,
+            text.as_bytes(),
+            FILE_BOUND,
+        );
         state.gateway_lines += 1;
         let line = state.gateway_lines;
-        let recorded = state.append(Event::GatewayLog { line, text: text.to_owned() });
+        let recorded = state.append(Event::GatewayLog {
+            line,
+            text: text.to_owned(),
+        });
         drop(state);
         self.announce();
         recorded
@@ -154,7 +172,11 @@ impl Recorder {
     pub fn pod_output(&self, namespace: &str, pod: &str, container: &str, output: &[u8]) {
         let file = Folder::pod_log_name(namespace, pod, container);
         let mut state = self.lock();
-        let State { others, first_error, .. } = &mut *state;
+        let State {
+            others,
+            first_error,
+            ..
+        } = &mut *state;
         match appender(others, &self.inner.folder, &file, POD_LOG_BOUND) {
             Ok(to) if to.written + output.len() as u64 <= to.bound => {
                 keep_first(first_error, to.append(output));
@@ -229,7 +251,10 @@ impl Recorder {
 
     /// A panic elsewhere leaves at worst one line unwritten, so the state stays usable.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -253,7 +278,8 @@ impl State {
 
     fn append_line(&mut self, folder: &Folder, file: &str, line: &[u8], bound: u64) {
         let line = [line, b"\n"].concat();
-        let written = appender(&mut self.others, folder, file, bound).and_then(|to| to.append(&line));
+        let written =
+            appender(&mut self.others, folder, file, bound).and_then(|to| to.append(&line));
         keep_first(&mut self.first_error, written);
     }
 }
@@ -298,15 +324,28 @@ impl Appender {
             OpenOptions::new().append(true).create_new(true).open(path)
         };
         match create(&path) {
-            Ok(file) => Ok(Self { path, file, written: 0, bound, full: false }),
-            Err(source) => Err(Error::Io { action: "create", path, source }),
+            Ok(file) => Ok(Self {
+                path,
+                file,
+                written: 0,
+                bound,
+                full: false,
+            }),
+            Err(source) => Err(Error::Io {
+                action: "create",
+                path,
+                source,
+            }),
         }
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if self.full || self.written + bytes.len() as u64 > self.bound {
             self.full = true;
-            return Err(Error::Full { path: self.path.clone(), bound: self.bound });
+            return Err(Error::Full {
+                path: self.path.clone(),
+                bound: self.bound,
+            });
         }
         self.write(bytes)
     }
@@ -320,3 +359,6 @@ impl Appender {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

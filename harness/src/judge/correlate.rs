@@ -52,7 +52,10 @@ pub(super) fn outside_flows(
         .collect();
     let from_another_pod = |flow: &Flow| {
         flow.source.ip() != sent.source.ip()
-            && observations.pods.iter().any(|pod| pod.address == flow.source.ip())
+            && observations
+                .pods
+                .iter()
+                .any(|pod| pod.address == flow.source.ip())
     };
     capture
         .flows()
@@ -61,7 +64,11 @@ pub(super) fn outside_flows(
         .filter(|flow| same_end(sent.protocol, flow.destination, sent.destination))
         // A TCP flow that began before is another's; datagrams have no beginning.
         .filter(|flow| {
-            let moment = if flow.protocol == Protocol::Tcp { flow.first_at } else { flow.last_at };
+            let moment = if flow.protocol == Protocol::Tcp {
+                flow.first_at
+            } else {
+                flow.last_at
+            };
             moment >= sent.at
         })
         .filter(|flow| !others.contains(&(flow.source, flow.destination)))
@@ -77,13 +84,20 @@ fn is_anothers(
 ) -> bool {
     !connection.carried(&attempt.canary)
         && connection.canaries().any(|found| {
-            observations.attempts.iter().any(|other| other.canary.eq_ignore_ascii_case(found))
+            observations
+                .attempts
+                .iter()
+                .any(|other| other.canary.eq_ignore_ascii_case(found))
         })
 }
 
 /// Receipts that hold the attempt's canary.
 pub(super) fn with_canary<'a>(canary: &str, observations: &'a Observations) -> Vec<&'a Receipt> {
-    observations.receipts.iter().filter(|receipt| receipts::carries(receipt, canary)).collect()
+    observations
+        .receipts
+        .iter()
+        .filter(|receipt| receipts::carries(receipt, canary))
+        .collect()
 }
 
 /// Records of the log about the attempt's flow. Rules and logs use the pod's own address.
@@ -116,7 +130,10 @@ pub(super) fn wrong_name(
     let said = record.sni.as_deref();
     let Some(wanted) = sent.sni.as_deref() else {
         // For plain HTTP the vendor logs the Host header in the same place.
-        let host = sent.host.as_deref().filter(|_| sent.exchange == Exchange::Http);
+        let host = sent
+            .host
+            .as_deref()
+            .filter(|_| sent.exchange == Exchange::Http);
         return match said {
             Some(name) if !host.is_some_and(|host| host.eq_ignore_ascii_case(name)) => {
                 Some(format!("it names the server {name}, and none was sent"))
@@ -162,7 +179,9 @@ pub(super) fn wrong_rule(
         RuleExpectation::Named { rule, of_server } => found.is_some_and(|found| {
             !found.default_action
                 && found.name == *rule
-                && of_server.as_ref().is_none_or(|server| found.server.as_ref() == Some(server))
+                && of_server
+                    .as_ref()
+                    .is_none_or(|server| found.server.as_ref() == Some(server))
         }),
     };
     if as_expected {
@@ -172,7 +191,10 @@ pub(super) fn wrong_rule(
         Some(rule) => describe_rule(rule),
         None => format!("{uuid}, which no export of the controller knows"),
     };
-    Some(format!("it was decided by {named}, expected {}", describe_expectation(expected)))
+    Some(format!(
+        "it was decided by {named}, expected {}",
+        describe_expectation(expected)
+    ))
 }
 
 /// One record as a line for a reader.
@@ -185,7 +207,11 @@ pub(super) fn describe_record(record: &GatewayRecord, observations: &Observation
         Protocol::Tcp => String::new(),
         other => format!("{other} "),
     };
-    let sni = record.sni.as_ref().map(|name| format!(" sni={name}")).unwrap_or_default();
+    let sni = record
+        .sni
+        .as_ref()
+        .map(|name| format!(" sni={name}"))
+        .unwrap_or_default();
     let rule = match (rule(record, observations), record.decided_by) {
         (Some(rule), _) => {
             let server = rule.server.as_ref().map(|name| format!(" (server {name})"));
@@ -194,7 +220,11 @@ pub(super) fn describe_record(record: &GatewayRecord, observations: &Observation
         (None, Some(uuid)) => format!(" rule={uuid}"),
         (None, None) => String::new(),
     };
-    let monitor = if record.enforced { "" } else { " (monitor only, not enforced)" };
+    let monitor = if record.enforced {
+        ""
+    } else {
+        " (monitor only, not enforced)"
+    };
     format!(
         "gateway log: {action} {protocol}{} -> {}{sni}{rule}{monitor}",
         record.source, record.destination
@@ -208,11 +238,18 @@ pub(super) fn describe_receipt(receipt: &Receipt) -> String {
         ReceiptEvent::Bytes { received } => format!("{received} bytes"),
         ReceiptEvent::TlsEstablished { sni: Some(name) } => format!("a TLS session for {name}"),
         ReceiptEvent::TlsEstablished { sni: None } => "a TLS session without a name".to_owned(),
-        ReceiptEvent::Request { method, path, body_bytes, .. } => {
+        ReceiptEvent::Request {
+            method,
+            path,
+            body_bytes,
+            ..
+        } => {
             format!("the request {method} {path} with {body_bytes} bytes")
         }
         ReceiptEvent::Datagram { bytes } => format!("a datagram of {bytes} bytes"),
-        ReceiptEvent::DnsQuery { name, record_type, .. } => {
+        ReceiptEvent::DnsQuery {
+            name, record_type, ..
+        } => {
             format!("the DNS query {name} {record_type}")
         }
         ReceiptEvent::Closed { received, .. } => format!("{received} bytes in all"),
@@ -220,7 +257,11 @@ pub(super) fn describe_receipt(receipt: &Receipt) -> String {
 }
 
 fn describe_rule(rule: &RuleRef) -> String {
-    let server = rule.server.as_ref().map(|name| format!(" of {name}")).unwrap_or_default();
+    let server = rule
+        .server
+        .as_ref()
+        .map(|name| format!(" of {name}"))
+        .unwrap_or_default();
     if rule.default_action {
         "the default action".to_owned()
     } else {
@@ -233,9 +274,15 @@ pub(super) fn describe_expectation(expected: &RuleExpectation) -> String {
     match expected {
         RuleExpectation::Any => "any rule".to_owned(),
         RuleExpectation::DefaultAction => "the default action".to_owned(),
-        RuleExpectation::Named { rule, of_server: Some(server) } => {
+        RuleExpectation::Named {
+            rule,
+            of_server: Some(server),
+        } => {
             format!("the rule {rule} of {server}")
         }
-        RuleExpectation::Named { rule, of_server: None } => format!("the rule {rule}"),
+        RuleExpectation::Named {
+            rule,
+            of_server: None,
+        } => format!("the rule {rule}"),
     }
 }

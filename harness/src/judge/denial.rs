@@ -7,9 +7,7 @@ use jiff::Timestamp;
 
 use super::correlate;
 use super::finding::{Finding, count, in_words, micros_between, micros_of};
-use super::{
-    Attempt, Check, CheckResult, Control, Observations, RuleExpectation, Seen, Sent,
-};
+use super::{Attempt, Check, CheckResult, Control, Observations, RuleExpectation, Seen, Sent};
 use crate::evidence::folder;
 use crate::evidence::receipts::Connection;
 use crate::evidence::{Action, GatewayLog, GatewayRecord};
@@ -52,7 +50,10 @@ pub fn judge_denial(claim: &DenialClaim, observations: &Observations) -> CheckRe
         RuleExpectation::Any => String::new(),
         rule => format!(" by {}", correlate::describe_expectation(rule)),
     };
-    let expected = format!("{} to {} is blocked{by}", claim.attempt.label, claim.far_end);
+    let expected = format!(
+        "{} to {} is blocked{by}",
+        claim.attempt.label, claim.far_end
+    );
     finding.conclude(&claim.check, expected)
 }
 
@@ -60,7 +61,10 @@ pub fn judge_denial(claim: &DenialClaim, observations: &Observations) -> CheckRe
 /// and logged as decided by it.
 #[must_use]
 pub fn judge_default_action(claim: &DenialClaim, observations: &Observations) -> CheckResult {
-    let claim = DenialClaim { rule: RuleExpectation::DefaultAction, ..claim.clone() };
+    let claim = DenialClaim {
+        rule: RuleExpectation::DefaultAction,
+        ..claim.clone()
+    };
     judge_denial(&claim, observations)
 }
 
@@ -68,14 +72,18 @@ pub fn judge_default_action(claim: &DenialClaim, observations: &Observations) ->
 fn sent(claim: &DenialClaim, observations: &Observations, finding: &mut Finding) {
     let label = &claim.attempt.label;
     let Some(sent) = &claim.attempt.sent else {
-        finding.missing(folder::EVENTS, format!("{label}: nothing says that it was ever sent"));
+        finding.missing(
+            folder::EVENTS,
+            format!("{label}: nothing says that it was ever sent"),
+        );
         return;
     };
     let flow = format!("{} -> {}", sent.source, claim.attempt.target());
     match &observations.pod_side {
         Seen::Read(capture) => {
-            let packets =
-                capture.packets_between(sent.protocol, sent.source, sent.destination).count();
+            let packets = capture
+                .packets_between(sent.protocol, sent.source, sent.destination)
+                .count();
             if packets == 0 {
                 finding.missing(
                     folder::POD_SIDE,
@@ -87,7 +95,10 @@ fn sent(claim: &DenialClaim, observations: &Observations, finding: &mut Finding)
             }
         }
         Seen::Unreadable(why) => {
-            finding.missing(folder::POD_SIDE, format!("the pod's packets cannot be read: {why}"));
+            finding.missing(
+                folder::POD_SIDE,
+                format!("the pod's packets cannot be read: {why}"),
+            );
         }
         Seen::NotVisible => finding.supports(folder::EVENTS, format!("{label}: sent, {flow}")),
     }
@@ -110,7 +121,9 @@ fn far_ends(claim: &DenialClaim, observations: &Observations, finding: &mut Find
             );
         }
     }
-    let Some(sent) = &claim.attempt.sent else { return };
+    let Some(sent) = &claim.attempt.sent else {
+        return;
+    };
     let connections = correlate::connections(&claim.attempt, sent, observations);
     let bytes: u64 = connections.iter().map(Connection::received).sum();
     let connected = count(connections.len(), "connection");
@@ -125,7 +138,10 @@ fn far_ends(claim: &DenialClaim, observations: &Observations, finding: &mut Find
             format!("{}: {connected} reached it, without data", claim.far_end),
         );
     } else if !arrived {
-        finding.supports(folder::RECEIPTS, format!("{}: {connected}, 0 bytes", claim.far_end));
+        finding.supports(
+            folder::RECEIPTS,
+            format!("{}: {connected}, 0 bytes", claim.far_end),
+        );
     }
 }
 
@@ -142,11 +158,16 @@ fn outside(claim: &DenialClaim, observations: &Observations, live: bool, finding
             return;
         }
         Seen::NotVisible => {
-            finding.neutral(folder::EVENTS, "packets outside the gateway: not visible on this tier");
+            finding.neutral(
+                folder::EVENTS,
+                "packets outside the gateway: not visible on this tier",
+            );
             return;
         }
     };
-    let Some(sent) = &claim.attempt.sent else { return };
+    let Some(sent) = &claim.attempt.sent else {
+        return;
+    };
     let flows = correlate::outside_flows(&claim.attempt, sent, observations);
     if let Some(first) = flows.first() {
         let packets: usize = flows.iter().map(|flow| flow.sent).sum();
@@ -165,14 +186,22 @@ fn outside(claim: &DenialClaim, observations: &Observations, live: bool, finding
             format!("{packets} outside the gateway cannot be decoded and may be of that flow"),
         );
     } else if live {
-        finding.supports(folder::OUTSIDE, "packets of that flow outside the gateway: 0");
+        finding.supports(
+            folder::OUTSIDE,
+            "packets of that flow outside the gateway: 0",
+        );
     }
 }
 
 /// The client's own result proves an arrival, and never a denial.
 fn client(claim: &DenialClaim, finding: &mut Finding) {
-    let Some(result) = &claim.attempt.result else { return };
-    let status = result.status.map(|status| format!(", status {status}")).unwrap_or_default();
+    let Some(result) = &claim.attempt.result else {
+        return;
+    };
+    let status = result
+        .status
+        .map(|status| format!(", status {status}"))
+        .unwrap_or_default();
     let said = format!("the client's own result: {}{status}", result.outcome);
     if claim.attempt.answered() {
         finding.contradicts(folder::EVENTS, format!("{said}: somebody answered it"));
@@ -190,18 +219,27 @@ fn log(
     let log = match &observations.log {
         Seen::Read(log) => log,
         Seen::Unreadable(why) => {
-            finding.missing(folder::GATEWAY_LOG, format!("the gateway's log cannot be read: {why}"));
+            finding.missing(
+                folder::GATEWAY_LOG,
+                format!("the gateway's log cannot be read: {why}"),
+            );
             return None;
         }
         Seen::NotVisible => {
-            finding.missing(folder::GATEWAY_LOG, "this tier has no access to the gateway's log");
+            finding.missing(
+                folder::GATEWAY_LOG,
+                "this tier has no access to the gateway's log",
+            );
             return None;
         }
     };
     let sent = claim.attempt.sent.as_ref()?;
     let records = correlate::records(sent, observations);
     let enforced = |action| {
-        records.iter().copied().filter(move |record| record.action == action && record.enforced)
+        records
+            .iter()
+            .copied()
+            .filter(move |record| record.action == action && record.enforced)
     };
     let Some(any_denial) = enforced(Action::Deny).next() else {
         if let Some(permit) = enforced(Action::Permit).next() {
@@ -211,7 +249,10 @@ fn log(
             );
             return None;
         }
-        finding.missing(folder::GATEWAY_LOG, no_denial(sent, &records, log, observations));
+        finding.missing(
+            folder::GATEWAY_LOG,
+            no_denial(sent, &records, log, observations),
+        );
         return None;
     };
     let objection = |record| {
@@ -224,7 +265,10 @@ fn log(
         finding.missing(folder::GATEWAY_LOG, format!("{described}: {objection}"));
         return None;
     };
-    finding.supports(folder::GATEWAY_LOG, correlate::describe_record(denial, observations));
+    finding.supports(
+        folder::GATEWAY_LOG,
+        correlate::describe_record(denial, observations),
+    );
     if let Some(seen_at) = denial.seen_at {
         let micros = micros_between(sent.at, seen_at);
         finding.measured("denial-latency", claim.attempt.label.clone(), micros, None);
@@ -241,10 +285,15 @@ fn no_denial(
     if let Some(record) = records.first() {
         return correlate::describe_record(record, observations);
     }
-    let mut text =
-        format!("the gateway's log holds no record of {} -> {}", sent.source, sent.destination);
+    let mut text = format!(
+        "the gateway's log holds no record of {} -> {}",
+        sent.source, sent.destination
+    );
     if let Some(error) = log.malformed.first() {
-        text += &format!("; {} cannot be read, as {error}", count(log.malformed.len(), "line"));
+        text += &format!(
+            "; {} cannot be read, as {error}",
+            count(log.malformed.len(), "line")
+        );
     }
     text
 }
@@ -253,12 +302,18 @@ fn no_denial(
 /// gateway was live.
 fn control(claim: &DenialClaim, observations: &Observations, finding: &mut Finding) -> bool {
     let Some(control) = &claim.control else {
-        finding.control_broken(folder::EVENTS, "no positive control was made in this scenario");
+        finding.control_broken(
+            folder::EVENTS,
+            "no positive control was made in this scenario",
+        );
         return false;
     };
     let label = format!("positive control ({})", control.attempt.label);
     let Some(sent) = &control.attempt.sent else {
-        finding.control_broken(folder::EVENTS, format!("{label}: nothing says that it was sent"));
+        finding.control_broken(
+            folder::EVENTS,
+            format!("{label}: nothing says that it was sent"),
+        );
         return false;
     };
     if !control.attempt.answered() {
@@ -280,13 +335,14 @@ fn control(claim: &DenialClaim, observations: &Observations, finding: &mut Findi
         return false;
     }
     let live = match &observations.outside {
-        Seen::Read(_) => {
-            !correlate::outside_flows(&control.attempt, sent, observations).is_empty()
-        }
+        Seen::Read(_) => !correlate::outside_flows(&control.attempt, sent, observations).is_empty(),
         Seen::Unreadable(_) | Seen::NotVisible => true,
     };
     if live {
-        finding.supports(folder::RECEIPTS, format!("{label}: reached {}", control.far_end));
+        finding.supports(
+            folder::RECEIPTS,
+            format!("{label}: reached {}", control.far_end),
+        );
     } else {
         finding.control_broken(
             folder::OUTSIDE,
@@ -306,7 +362,9 @@ fn quiet(
 ) {
     let ended = claim.attempt.result.as_ref().map(|result| result.at);
     let sent_at = claim.attempt.sent.as_ref().map(|sent| sent.at);
-    let Some(over) = ended.max(decided_at).max(sent_at) else { return };
+    let Some(over) = ended.max(decided_at).max(sent_at) else {
+        return;
+    };
     let observed = micros_between(over, observations.until);
     if observed < micros_of(claim.quiet_window) {
         finding.missing(

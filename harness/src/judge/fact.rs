@@ -155,7 +155,11 @@ impl Attempt {
     #[must_use]
     pub fn target(&self) -> String {
         match &self.sent {
-            Some(Sent { host: Some(host), destination, .. }) => format!("{host} ({destination})"),
+            Some(Sent {
+                host: Some(host),
+                destination,
+                ..
+            }) => format!("{host} ({destination})"),
             Some(Sent { destination, .. }) => destination.to_string(),
             None => "a far end that was never named".to_owned(),
         }

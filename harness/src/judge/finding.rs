@@ -40,7 +40,13 @@ impl Finding {
         self.missing(file, found);
     }
 
-    pub(super) fn measured(&mut self, name: &str, of: String, micros: u64, bound: Option<Duration>) {
+    pub(super) fn measured(
+        &mut self,
+        name: &str,
+        of: String,
+        micros: u64,
+        bound: Option<Duration>,
+    ) {
         self.measured.push(Measurement {
             name: name.to_owned(),
             of,
@@ -103,7 +109,11 @@ impl Finding {
     }
 
     fn add(&mut self, bearing: Bearing, file: Option<&str>, found: String) {
-        self.lines.push(EvidenceLine { found, file: file.map(str::to_owned), bearing });
+        self.lines.push(EvidenceLine {
+            found,
+            file: file.map(str::to_owned),
+            bearing,
+        });
     }
 }
 
@@ -122,7 +132,11 @@ pub fn in_words(micros: u64) -> String {
     match micros {
         0..1_000 => format!("{micros} µs"),
         1_000..1_000_000 => format!("{} ms", micros / 1_000),
-        _ => format!("{}.{:02} s", micros / 1_000_000, micros % 1_000_000 / 10_000),
+        _ => format!(
+            "{}.{:02} s",
+            micros / 1_000_000,
+            micros % 1_000_000 / 10_000
+        ),
     }
 }
 

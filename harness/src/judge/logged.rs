@@ -62,14 +62,20 @@ fn record(claim: &LogClaim, observations: &Observations, finding: &mut Finding) 
     let Some(sent) = &claim.attempt.sent else {
         finding.missing(
             folder::EVENTS,
-            format!("{}: nothing says that it was ever sent", claim.attempt.label),
+            format!(
+                "{}: nothing says that it was ever sent",
+                claim.attempt.label
+            ),
         );
         return;
     };
     if !left_the_pod(sent, observations) {
         finding.missing(
             folder::POD_SIDE,
-            format!("{}: announced, but no packet of it left the pod", claim.attempt.label),
+            format!(
+                "{}: announced, but no packet of it left the pod",
+                claim.attempt.label
+            ),
         );
         return;
     }
@@ -79,11 +85,17 @@ fn record(claim: &LogClaim, observations: &Observations, finding: &mut Finding) 
     match &observations.log {
         Seen::Read(_) => {}
         Seen::Unreadable(why) => {
-            finding.missing(folder::GATEWAY_LOG, format!("the gateway's log cannot be read: {why}"));
+            finding.missing(
+                folder::GATEWAY_LOG,
+                format!("the gateway's log cannot be read: {why}"),
+            );
             return;
         }
         Seen::NotVisible => {
-            finding.missing(folder::GATEWAY_LOG, "this tier has no access to the gateway's log");
+            finding.missing(
+                folder::GATEWAY_LOG,
+                "this tier has no access to the gateway's log",
+            );
             return;
         }
     }
@@ -95,7 +107,10 @@ fn record(claim: &LogClaim, observations: &Observations, finding: &mut Finding) 
         correlate::wrong_name(sent, record, observations)
             .or_else(|| correlate::wrong_rule(&claim.rule, record, observations))
     };
-    match (records.iter().find(|record| objection(record).is_none()), records.first()) {
+    match (
+        records.iter().find(|record| objection(record).is_none()),
+        records.first(),
+    ) {
         (Some(record), _) => on_time(claim, sent, record, observations, finding),
         (None, Some(record)) => finding.contradicts(
             folder::GATEWAY_LOG,
@@ -117,11 +132,16 @@ fn on_time(
     finding: &mut Finding,
 ) {
     let described = correlate::describe_record(record, observations);
-    let late = record.seen_at.map(|seen_at| micros_between(sent.at, seen_at));
+    let late = record
+        .seen_at
+        .map(|seen_at| micros_between(sent.at, seen_at));
     match late.filter(|&micros| micros > micros_of(claim.within)) {
         Some(micros) => finding.contradicts(
             folder::GATEWAY_LOG,
-            format!("{described}: logged after {}, past the deadline", in_words(micros)),
+            format!(
+                "{described}: logged after {}, past the deadline",
+                in_words(micros)
+            ),
         ),
         None => finding.supports(folder::GATEWAY_LOG, described),
     }
@@ -139,12 +159,18 @@ fn absent(claim: &LogClaim, sent: &Sent, observations: &Observations, finding: &
     if let Some(log) = observations.log.read()
         && let Some(error) = log.malformed.first()
     {
-        text += &format!("; {} cannot be read, as {error}", count(log.malformed.len(), "line"));
+        text += &format!(
+            "; {} cannot be read, as {error}",
+            count(log.malformed.len(), "line")
+        );
     }
     if waited >= micros_of(claim.within) {
         finding.contradicts(folder::GATEWAY_LOG, text);
     } else {
-        finding.missing(folder::GATEWAY_LOG, format!("{text}; the deadline has not passed"));
+        finding.missing(
+            folder::GATEWAY_LOG,
+            format!("{text}; the deadline has not passed"),
+        );
     }
 }
 
@@ -165,14 +191,20 @@ fn decided_so(
         (Action::Deny, true) => {
             finding.missing(
                 folder::RECEIPTS,
-                format!("{} was not denied, so there is no denial to log", claim.attempt.label),
+                format!(
+                    "{} was not denied, so there is no denial to log",
+                    claim.attempt.label
+                ),
             );
             false
         }
         (Action::Permit, false) => {
             finding.missing(
                 folder::RECEIPTS,
-                format!("{} did not pass, so there is no permit to log", claim.attempt.label),
+                format!(
+                    "{} did not pass, so there is no permit to log",
+                    claim.attempt.label
+                ),
             );
             false
         }
@@ -182,7 +214,10 @@ fn decided_so(
 
 fn left_the_pod(sent: &Sent, observations: &Observations) -> bool {
     observations.pod_side.read().is_none_or(|capture| {
-        capture.packets_between(sent.protocol, sent.source, sent.destination).next().is_some()
+        capture
+            .packets_between(sent.protocol, sent.source, sent.destination)
+            .next()
+            .is_some()
     })
 }
 
@@ -192,8 +227,10 @@ fn left_the_pod(sent: &Sent, observations: &Observations) -> bool {
 pub fn judge_traceable(claim: &TraceClaim, observations: &Observations) -> CheckResult {
     let mut finding = Finding::default();
     trace(claim, observations, &mut finding);
-    let expected =
-        format!("the denial of {} traces to the server {}", claim.attempt.label, claim.server);
+    let expected = format!(
+        "the denial of {} traces to the server {}",
+        claim.attempt.label, claim.server
+    );
     finding.conclude(&claim.check, expected)
 }
 
@@ -206,7 +243,10 @@ fn trace(claim: &TraceClaim, observations: &Observations, finding: &mut Finding)
     let Some(denial) = denial else {
         finding.missing(
             folder::GATEWAY_LOG,
-            format!("the gateway's log holds no denial of {} to trace", claim.attempt.label),
+            format!(
+                "the gateway's log holds no denial of {} to trace",
+                claim.attempt.label
+            ),
         );
         return;
     };
@@ -215,7 +255,9 @@ fn trace(claim: &TraceClaim, observations: &Observations, finding: &mut Finding)
         .pods
         .iter()
         .filter(|pod| pod.address == address)
-        .filter(|pod| denial.not_before(pod.since) && pod.until.is_none_or(|until| denial.at <= until))
+        .filter(|pod| {
+            denial.not_before(pod.since) && pod.until.is_none_or(|until| denial.at <= until)
+        })
         .collect();
     match holders.as_slice() {
         [] => finding.contradicts(
@@ -224,7 +266,10 @@ fn trace(claim: &TraceClaim, observations: &Observations, finding: &mut Finding)
         ),
         [pod] => {
             let server = pod.server.as_deref().unwrap_or("no server");
-            let chain = format!("{address} -> pod {}/{} -> {server}", pod.namespace, pod.name);
+            let chain = format!(
+                "{address} -> pod {}/{} -> {server}",
+                pod.namespace, pod.name
+            );
             if pod.server.as_ref() == Some(&claim.server) {
                 finding.supports(folder::GATEWAY_LOG, chain);
             } else {
@@ -233,7 +278,10 @@ fn trace(claim: &TraceClaim, observations: &Observations, finding: &mut Finding)
         }
         several => finding.contradicts(
             folder::EVENTS,
-            format!("{address} in the log leads to {} pods at that time", several.len()),
+            format!(
+                "{address} in the log leads to {} pods at that time",
+                several.len()
+            ),
         ),
     }
 }

@@ -35,7 +35,10 @@ pub fn judge_permit(claim: &PermitClaim, observations: &Observations) -> CheckRe
         }
         None => finding.missing(
             folder::EVENTS,
-            format!("{}: nothing says that it was ever sent", claim.attempt.label),
+            format!(
+                "{}: nothing says that it was ever sent",
+                claim.attempt.label
+            ),
         ),
     }
     let expected = format!("{} to {} passes", claim.attempt.label, claim.far_end);
@@ -51,7 +54,10 @@ fn answered(claim: &PermitClaim, left: Option<bool>, finding: &mut Finding) {
             None => result.outcome.to_string(),
         },
         None => {
-            finding.missing(folder::EVENTS, format!("{}: no result yet", claim.attempt.label));
+            finding.missing(
+                folder::EVENTS,
+                format!("{}: no result yet", claim.attempt.label),
+            );
             return;
         }
     };
@@ -59,9 +65,15 @@ fn answered(claim: &PermitClaim, left: Option<bool>, finding: &mut Finding) {
     if claim.attempt.answered() {
         finding.supports(folder::EVENTS, text);
     } else if left == Some(false) {
-        finding.contradicts(folder::EVENTS, format!("{text}, and nothing of it left the gateway"));
+        finding.contradicts(
+            folder::EVENTS,
+            format!("{text}, and nothing of it left the gateway"),
+        );
     } else {
-        finding.missing(folder::EVENTS, format!("{text}; no answer proves nothing by itself"));
+        finding.missing(
+            folder::EVENTS,
+            format!("{text}; no answer proves nothing by itself"),
+        );
     }
 }
 
@@ -78,17 +90,28 @@ fn far_end(claim: &PermitClaim, sent: &Sent, observations: &Observations, findin
     if receipts.is_empty() {
         finding.missing(
             folder::RECEIPTS,
-            format!("{} has no receipt with the canary {}", claim.far_end, claim.attempt.canary),
+            format!(
+                "{} has no receipt with the canary {}",
+                claim.far_end, claim.attempt.canary
+            ),
         );
     } else if requests > 0 {
         finding.supports(
             folder::RECEIPTS,
-            format!("{} received it ({}, {bytes} bytes)", claim.far_end, count(requests, "request")),
+            format!(
+                "{} received it ({}, {bytes} bytes)",
+                claim.far_end,
+                count(requests, "request")
+            ),
         );
     } else {
         finding.supports(
             folder::RECEIPTS,
-            format!("{} received it ({})", claim.far_end, count(receipts.len(), "receipt")),
+            format!(
+                "{} received it ({})",
+                claim.far_end,
+                count(receipts.len(), "receipt")
+            ),
         );
     }
 }
@@ -120,7 +143,10 @@ fn outside(
             None
         }
         Seen::NotVisible => {
-            finding.neutral(folder::EVENTS, "packets outside the gateway: not visible on this tier");
+            finding.neutral(
+                folder::EVENTS,
+                "packets outside the gateway: not visible on this tier",
+            );
             None
         }
     }
@@ -129,7 +155,10 @@ fn outside(
 fn log(claim: &PermitClaim, sent: &Sent, observations: &Observations, finding: &mut Finding) {
     let records = correlate::records(sent, observations);
     let enforced = |action| {
-        records.iter().copied().filter(move |record| record.action == action && record.enforced)
+        records
+            .iter()
+            .copied()
+            .filter(move |record| record.action == action && record.enforced)
     };
     let objection = |record| {
         correlate::wrong_name(sent, record, observations)
@@ -139,10 +168,14 @@ fn log(claim: &PermitClaim, sent: &Sent, observations: &Observations, finding: &
     let denial = enforced(Action::Deny).next();
     let other = enforced(Action::Permit).next();
     match (denial, permit, other) {
-        (Some(denial), _, _) => finding
-            .contradicts(folder::GATEWAY_LOG, correlate::describe_record(denial, observations)),
-        (None, Some(permit), _) => finding
-            .supports(folder::GATEWAY_LOG, correlate::describe_record(permit, observations)),
+        (Some(denial), _, _) => finding.contradicts(
+            folder::GATEWAY_LOG,
+            correlate::describe_record(denial, observations),
+        ),
+        (None, Some(permit), _) => finding.supports(
+            folder::GATEWAY_LOG,
+            correlate::describe_record(permit, observations),
+        ),
         (None, None, Some(other)) => finding.missing(
             folder::GATEWAY_LOG,
             format!(

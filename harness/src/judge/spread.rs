@@ -41,7 +41,10 @@ pub fn judge_spread(claim: &SpreadClaim, observations: &Observations) -> CheckRe
             }
         } else {
             let what = correlate::describe_receipt(receipt);
-            finding.contradicts(folder::RECEIPTS, format!("{} received {what}", receipt.endpoint));
+            finding.contradicts(
+                folder::RECEIPTS,
+                format!("{} received {what}", receipt.endpoint),
+            );
         }
     }
     for (endpoint, (requests, bytes)) in &permitted {
@@ -53,15 +56,25 @@ pub fn judge_spread(claim: &SpreadClaim, observations: &Observations) -> CheckRe
     }
     if permitted.is_empty() {
         let only_at: Vec<&str> = claim.only_at.iter().map(String::as_str).collect();
-        let text = format!("{} has no receipt with the canary {}", only_at.join(", "), claim.canary);
+        let text = format!(
+            "{} has no receipt with the canary {}",
+            only_at.join(", "),
+            claim.canary
+        );
         finding.missing(folder::RECEIPTS, text);
     }
     if let Some(last) = last
         && micros_between(last, observations.until) < micros_of(claim.quiet_window)
     {
-        finding.missing(folder::EVENTS, "not observed for long enough after its last sign");
+        finding.missing(
+            folder::EVENTS,
+            "not observed for long enough after its last sign",
+        );
     }
     let only_at: Vec<&str> = claim.only_at.iter().map(String::as_str).collect();
-    let expected = format!("the record is seen at {} and nowhere else", only_at.join(", "));
+    let expected = format!(
+        "the record is seen at {} and nowhere else",
+        only_at.join(", ")
+    );
     finding.conclude(&claim.check, expected)
 }

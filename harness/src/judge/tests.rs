@@ -55,7 +55,15 @@ pub(super) fn packet(
     opens: Option<u32>,
     payload: usize,
 ) -> Packet {
-    Packet { at, interface: 0, protocol: Protocol::Tcp, source, destination, payload, opens }
+    Packet {
+        at,
+        interface: 0,
+        protocol: Protocol::Tcp,
+        source,
+        destination,
+        payload,
+        opens,
+    }
 }
 
 pub(super) fn receipt(
@@ -67,7 +75,14 @@ pub(super) fn receipt(
     canaries: &[&str],
 ) -> Receipt {
     let canaries = canaries.iter().map(|&canary| canary.to_owned()).collect();
-    Receipt { at, endpoint: endpoint.to_owned(), local, peer, event, canaries }
+    Receipt {
+        at,
+        endpoint: endpoint.to_owned(),
+        local,
+        peer,
+        event,
+        canaries,
+    }
 }
 
 pub(super) fn request(bytes: u64) -> ReceiptEvent {
@@ -184,8 +199,22 @@ pub(super) fn scene() -> Observations {
     Observations {
         until: at(1100),
         receipts: vec![
-            receipt(at(520), EHR, control_to, control_from, ReceiptEvent::Connected, &[]),
-            receipt(at(530), EHR, control_to, control_from, request(512), &[CONTROL_CANARY]),
+            receipt(
+                at(520),
+                EHR,
+                control_to,
+                control_from,
+                ReceiptEvent::Connected,
+                &[],
+            ),
+            receipt(
+                at(530),
+                EHR,
+                control_to,
+                control_from,
+                request(512),
+                &[CONTROL_CANARY],
+            ),
         ],
         log: Seen::Read(GatewayLog {
             records: vec![permit_record(), denial_record()],
@@ -203,8 +232,14 @@ pub(super) fn scene() -> Observations {
             undecodable: 0,
         }),
         rules: BTreeMap::from([
-            (DENY_RULE, rule("deny-all-external", Some("ehr-sync"), false)),
-            (PERMIT_RULE, rule("allow-approved-egress", Some("ehr-sync"), false)),
+            (
+                DENY_RULE,
+                rule("deny-all-external", Some("ehr-sync"), false),
+            ),
+            (
+                PERMIT_RULE,
+                rule("allow-approved-egress", Some("ehr-sync"), false),
+            ),
             (DEFAULT_RULE, rule("default", None, true)),
         ]),
         pods: vec![pod()],
@@ -222,7 +257,10 @@ pub(super) fn denial_claim() -> DenialClaim {
             rule: "deny-all-external".to_owned(),
             of_server: Some("ehr-sync".to_owned()),
         },
-        control: Some(Control { attempt: permitted(), far_end: EHR.to_owned() }),
+        control: Some(Control {
+            attempt: permitted(),
+            far_end: EHR.to_owned(),
+        }),
         quiet_window: Duration::from_millis(20),
     }
 }

@@ -53,7 +53,12 @@ pub fn judge_update(claim: &UpdateClaim) -> CheckResult {
     match claim.effective_at {
         Some(effective_at) => {
             let micros = micros_between(claim.changed_at, effective_at);
-            finding.measured("time-to-enforce", claim.change.clone(), micros, Some(claim.bound));
+            finding.measured(
+                "time-to-enforce",
+                claim.change.clone(),
+                micros,
+                Some(claim.bound),
+            );
             let text = format!(
                 "took effect after {} (bound {})",
                 in_words(micros),
@@ -66,7 +71,10 @@ pub fn judge_update(claim: &UpdateClaim) -> CheckResult {
             }
         }
         None => {
-            let text = format!("no attempt showed it (bound {})", in_words(micros_of(claim.bound)));
+            let text = format!(
+                "no attempt showed it (bound {})",
+                in_words(micros_of(claim.bound))
+            );
             // Without a working control even the last attempt says nothing.
             if claim.proof.control_broken {
                 finding.missing(folder::EVENTS, text);

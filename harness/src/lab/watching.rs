@@ -124,8 +124,12 @@ pub(super) fn follow_output(
     tasks.spawn(async move { cancel.run_until_cancelled(follow).await });
 }
 
-/// Stores the policy objects in force under `policy/`.
+/// Stores the policy objects in force, and what the firewall made of them, under `policy/`.
 pub(super) async fn record_policies(cluster: &Arc<dyn Cluster>, recorder: &Recorder) {
+    if let Some(policy) = cluster.firewall_policy() {
+        let yaml = serde_yaml::to_string(&policy).unwrap_or_else(|error| format!("# {error}\n"));
+        recorder.policy_object("firewall", "", "policy-in-force", 0, &yaml);
+    }
     let kind = |kind: &str, plural: &str| ApiResource {
         group: "networking.aviatrix.com".to_owned(),
         version: "v1alpha1".to_owned(),

@@ -50,7 +50,12 @@ pub fn build(run: &[Recorded], scenarios: &[ScenarioEvidence], register: &Regist
     let measurements: Vec<&Measurement> = built.iter().flat_map(|(_, figures)| figures).collect();
     let figures = figures(&measurements);
     let scenarios: Vec<Scenario> = built.into_iter().map(|(scenario, _)| scenario).collect();
-    let summary = summary(&run_part, finished.map(|(_, finished)| finished.selected), run, &scenarios);
+    let summary = summary(
+        &run_part,
+        finished.map(|(_, finished)| finished.selected),
+        run,
+        &scenarios,
+    );
     run_part.not_signable = not_signable(&run_part, &summary);
     Report {
         schema: SCHEMA.to_owned(),
@@ -77,7 +82,10 @@ fn describe_run(run: &[Recorded], finished: Option<(Timestamp, &RunFinished)>) -
             faults: Vec::new(),
             command: "containment run".to_owned(),
         };
-        (run.first().map_or(Timestamp::UNIX_EPOCH, |first| first.at), unknown)
+        (
+            run.first().map_or(Timestamp::UNIX_EPOCH, |first| first.at),
+            unknown,
+        )
     });
     Run {
         tool: started.tool,
@@ -95,7 +103,10 @@ fn describe_run(run: &[Recorded], finished: Option<(Timestamp, &RunFinished)>) -
 
 fn not_signable(run: &Run, summary: &Summary) -> Option<String> {
     if !run.faults.is_empty() {
-        Some(format!("seeded faults were active: {}", run.faults.join(", ")))
+        Some(format!(
+            "seeded faults were active: {}",
+            run.faults.join(", ")
+        ))
     } else if run.finished_at.is_none() {
         Some("the run did not end in order".to_owned())
     } else if summary.exit_code() != ExitCode::Conformant {
@@ -142,24 +153,44 @@ fn scenario(
             Event::HarnessError { component, message } => {
                 broken.push(format!("{component}: {message}"));
             }
-            Event::PodCrashed { namespace, name, detail } => {
+            Event::PodCrashed {
+                namespace,
+                name,
+                detail,
+            } => {
                 notes.push(format!("pod {namespace}/{name} ended: {detail}"));
             }
             _ => {}
         }
     }
-    let (outcome, reason) = verdict(finished.as_ref(), &steps, &checks, &broken, interrupted);
+    let (mut outcome, mut reason) =
+        verdict(finished.as_ref(), &steps, &checks, &broken, interrupted);
     let started = started.unwrap_or_else(|| ScenarioStarted {
         feature: "unknown".to_owned(),
         name: evidence.folder.clone(),
         location: "unknown".to_owned(),
         tags: Vec::new(),
     });
-    let first = evidence.events.first().map_or(Timestamp::UNIX_EPOCH, |first| first.at);
+    let requirements: Vec<String> = started
+        .tags
+        .iter()
+        .filter(|tag| is_id(tag))
+        .cloned()
+        .collect();
+    if outcome == Outcome::Passed
+        && let Some(unspoken) = without_a_check(&requirements, &checks)
+    {
+        outcome = Outcome::Inconclusive;
+        reason = Some(unspoken);
+    }
+    let first = evidence
+        .events
+        .first()
+        .map_or(Timestamp::UNIX_EPOCH, |first| first.at);
     let last = evidence.events.last().map_or(first, |last| last.at);
     let scenario = Scenario {
         reproduce: reproduce(command, &started.name),
-        requirements: started.tags.iter().filter(|tag| is_id(tag)).cloned().collect(),
+        requirements,
         feature: started.feature,
         name: started.name,
         location: started.location,
@@ -176,9 +207,9 @@ fn scenario(
 }
 
 fn end_step(steps: &mut Vec<Step>, begun: &[Timestamp], end: &StepFinished, at: Timestamp) {
-    let open = steps
-        .iter()
-        .rposition(|step| step.outcome.is_none() && step.step.line == end.line && step.step.text == end.text);
+    let open = steps.iter().rposition(|step| {
+        step.outcome.is_none() && step.step.line == end.line && step.step.text == end.text
+    });
     let index = open.unwrap_or_else(|| {
         // A step that was skipped never began.
         steps.push(Step {
@@ -231,23 +262,53 @@ fn verdict(
         } else {
             (Outcome::HarnessError, "cut")
         };
-        return (with(outcome), Some(format!("the scenario was {word}{}", unfinished_step())));
+        return (
+            with(outcome),
+            Some(format!("the scenario was {word}{}", unfinished_step())),
+        );
     }
-    let failed = steps.iter().find(|step| step.outcome == Some(StepOutcome::Failed));
+    let failed = steps
+        .iter()
+        .find(|step| step.outcome == Some(StepOutcome::Failed));
     let explained = checks.iter().any(|check| {
-        !matches!(check.outcome, Outcome::Passed | Outcome::NotApplicable | Outcome::Flaky)
+        !matches!(
+            check.outcome,
+            Outcome::Passed | Outcome::NotApplicable | Outcome::Flaky
+        )
     });
     if let Some(step) = failed
         && !explained
     {
         // A step that fails without a check to say why is the harness's own fault.
-        let message = step.message.clone().unwrap_or_else(|| "no reason given".to_owned());
-        return (with(Outcome::HarnessError), Some(format!("{}: {message}", step.step.text)));
+        let message = step
+            .message
+            .clone()
+            .unwrap_or_else(|| "no reason given".to_owned());
+        return (
+            with(Outcome::HarnessError),
+            Some(format!("{}: {message}", step.step.text)),
+        );
     }
     if checks.is_empty() {
         return (Outcome::Inconclusive, Some("no check was made".to_owned()));
     }
     (Outcome::gravest(of_checks), None)
+}
+
+/// A scenario that names a requirement and makes no check of it would look as if it showed it.
+fn without_a_check(requirements: &[String], checks: &[CheckResult]) -> Option<String> {
+    let unspoken: Vec<&str> = requirements
+        .iter()
+        .filter(|id| !checks.iter().any(|check| check.requirements.contains(id)))
+        .map(String::as_str)
+        .collect();
+    let verb = if unspoken.len() == 1 { "is" } else { "are" };
+    (!unspoken.is_empty()).then(|| {
+        format!(
+            "{} {verb} named by its tags, and no check speaks for it",
+            unspoken.join(", ")
+        )
+    })
 }
 
 fn reproduce(command: &str, name: &str) -> String {
@@ -307,7 +368,9 @@ fn in_one_sentence(code: ExitCode, tally: &Tally) -> &'static str {
         ExitCode::Usage if tally.scenarios == 0 => "nothing ran",
         ExitCode::Usage => "the run could not be made",
         ExitCode::Incomplete => "incomplete: not everything was proven",
-        ExitCode::ControlBroken => "inconclusive: a positive control is broken, so silence proves nothing",
+        ExitCode::ControlBroken => {
+            "inconclusive: a positive control is broken, so silence proves nothing"
+        }
         ExitCode::StaleExpectedFailure => "an expected failure passed: take it off the list",
         ExitCode::HarnessFault => "no verdict: the harness or a stand-in broke",
         ExitCode::Interrupted => "interrupted: the run is not whole",
@@ -362,7 +425,10 @@ fn coverage_state(checks: &[CheckRef]) -> CoverageState {
 fn figures(measurements: &[&Measurement]) -> Vec<Figure> {
     let mut by_name: BTreeMap<&str, Vec<&Measurement>> = BTreeMap::new();
     for measurement in measurements {
-        by_name.entry(&measurement.name).or_default().push(measurement);
+        by_name
+            .entry(&measurement.name)
+            .or_default()
+            .push(measurement);
     }
     by_name
         .into_iter()

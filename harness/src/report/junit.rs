@@ -46,7 +46,11 @@ fn status(check: &CheckResult) -> TestCaseStatus {
         status.set_description(format!(
             "expected: {}\n{}",
             check.expected,
-            check.reasons.iter().map(|reason| format!("found: {reason}\n")).collect::<String>()
+            check
+                .reasons
+                .iter()
+                .map(|reason| format!("found: {reason}\n"))
+                .collect::<String>()
         ));
     }
     status
@@ -59,9 +63,16 @@ fn around_the_checks(scenario: &Scenario) -> Option<TestCase> {
     if said_by_checks && scenario.reason.is_none() {
         return None;
     }
-    let outcome = if said_by_checks { Outcome::HarnessError } else { scenario.outcome };
+    let outcome = if said_by_checks {
+        Outcome::HarnessError
+    } else {
+        scenario.outcome
+    };
     let mut status = of_outcome(outcome);
-    let reason = scenario.reason.clone().unwrap_or_else(|| "no check was made".to_owned());
+    let reason = scenario
+        .reason
+        .clone()
+        .unwrap_or_else(|| "no check was made".to_owned());
     status.set_message(reason);
     let mut case = TestCase::new("scenario", status);
     case.set_classname(scenario.name.clone());
@@ -86,7 +97,9 @@ fn evidence(check: &CheckResult) -> String {
         Some(file) => format!("{} [{file}]\n", line.found),
         None => format!("{}\n", line.found),
     });
-    std::iter::once(format!("expected: {}\n", check.expected)).chain(lines).collect()
+    std::iter::once(format!("expected: {}\n", check.expected))
+        .chain(lines)
+        .collect()
 }
 
 fn joined(ids: &[String]) -> Option<String> {

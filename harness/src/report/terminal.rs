@@ -53,8 +53,16 @@ fn summary(report: &Report, run_folder: &Path, out: &mut String) -> fmt::Result 
             "{YELLOW}Seeded faults were active: {faults}. This run says nothing about a real system and cannot be signed.{YELLOW:#}"
         )?;
     }
-    writeln!(out, "Report: {}", run_folder.join(super::REPORT_JSON).display())?;
-    let style = if report.summary.exit_code == 0 { GREEN } else { RED };
+    writeln!(
+        out,
+        "Report: {}",
+        run_folder.join(super::REPORT_JSON).display()
+    )?;
+    let style = if report.summary.exit_code == 0 {
+        GREEN
+    } else {
+        RED
+    };
     writeln!(
         out,
         "{style}{}{style:#}  {DIM}{} (exit code {}){DIM:#}",
@@ -83,7 +91,11 @@ fn one_scenario(scenario: &Scenario, run_folder: &Path, out: &mut String) -> fmt
     for note in &scenario.notes {
         writeln!(out, "  {DIM}note: {note}{DIM:#}")?;
     }
-    writeln!(out, "  {DIM}evidence: {}{DIM:#}", run_folder.join(&scenario.evidence).display())?;
+    writeln!(
+        out,
+        "  {DIM}evidence: {}{DIM:#}",
+        run_folder.join(&scenario.evidence).display()
+    )?;
     if !matches!(scenario.outcome, Outcome::Passed | Outcome::NotApplicable) {
         writeln!(out, "  reproduce: {BOLD}{}{BOLD:#}", scenario.reproduce)?;
     }
@@ -106,7 +118,11 @@ fn one_check<'a>(
     };
     let requirements = check.requirements.join(", ");
     let expected = if check.passed() { "" } else { "expected: " };
-    writeln!(out, "  {style}{mark}{style:#} {expected}{}  {DIM}{requirements}{DIM:#}", check.expected)?;
+    writeln!(
+        out,
+        "  {style}{mark}{style:#} {expected}{}  {DIM}{requirements}{DIM:#}",
+        check.expected
+    )?;
     for line in &check.evidence {
         let first_time = shown.insert(line.found.as_str());
         match line.bearing {
@@ -141,19 +157,30 @@ fn requirements(report: &Report, out: &mut String) -> fmt::Result {
     let failed = of(CoverageState::Failed);
     let open = of(CoverageState::Open);
     let total = report.requirements.len();
-    writeln!(out, "Requirements: {} of {total} shown: {}", shown.len(), or_none(&shown))?;
+    writeln!(
+        out,
+        "Requirements: {} of {total} shown: {}",
+        shown.len(),
+        or_none(&shown)
+    )?;
     if !failed.is_empty() {
         writeln!(out, "  {RED}failed:{RED:#} {}", failed.join(" "))?;
     }
     if !open.is_empty() {
-        writeln!(out, "  {DIM}open: {}{DIM:#}", open.join(" "))?;
+        writeln!(
+            out,
+            "  {DIM}open, not proven by this run: {}{DIM:#}",
+            open.join(" ")
+        )?;
     }
     Ok(())
 }
 
 fn one_figure(figure: &Figure) -> String {
     let name = capitalised(&figure.name.replace('-', " "));
-    let bound = figure.bound_us.map(|bound| format!(", bound {}", in_words(bound)));
+    let bound = figure
+        .bound_us
+        .map(|bound| format!(", bound {}", in_words(bound)));
     let bound = bound.unwrap_or_default();
     if figure.count == 1 {
         return format!("{name}: {}{bound}", in_words(figure.max_us));
@@ -175,9 +202,21 @@ fn counts(report: &Report) -> String {
         })
         .collect();
     let started = report.scenarios.len();
-    let never = report.summary.selected.unwrap_or(started).saturating_sub(started);
-    let never = if never > 0 { format!(", {never} never started") } else { String::new() };
-    let noun = if started == 1 { "scenario" } else { "scenarios" };
+    let never = report
+        .summary
+        .selected
+        .unwrap_or(started)
+        .saturating_sub(started);
+    let never = if never > 0 {
+        format!(", {never} never started")
+    } else {
+        String::new()
+    };
+    let noun = if started == 1 {
+        "scenario"
+    } else {
+        "scenarios"
+    };
     format!("{started} {noun}: {}{never}", or_none(&parts))
 }
 
@@ -194,7 +233,15 @@ fn or_none<T: AsRef<str>>(parts: &[T]) -> String {
     if parts.is_empty() {
         return "none".to_owned();
     }
-    parts.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(if parts[0].as_ref().contains(' ') { ", " } else { " " })
+    parts
+        .iter()
+        .map(AsRef::as_ref)
+        .collect::<Vec<_>>()
+        .join(if parts[0].as_ref().contains(' ') {
+            ", "
+        } else {
+            " "
+        })
 }
 
 fn capitalised(text: &str) -> String {

@@ -54,7 +54,7 @@ async fn call_succeeds(world: &mut World) -> Step {
             });
             let call = call.ok_or_else(|| Failure::Scenario("no step called a tool".to_owned()))?;
             let (outcome, found) = if call.succeeded {
-                (Outcome::Passed, format!("{} answered in {:.1} ms", call.tool, Recorded::millis(call.elapsed_us)))
+                (Outcome::Passed, format!("{} answered in {} ms", call.tool, call.elapsed_us / 1000))
             } else {
                 (Outcome::Failed, format!("{} answered with an error: {}", call.tool, call.detail))
             };

@@ -44,6 +44,9 @@ impl Scene {
     /// # Errors
     /// When the system can't be reached.
     pub(super) async fn observe(&mut self) -> Result<Observations, lab::Error> {
+        let deadline = self.context.deadlines.denial_logged;
+        // In vain is no error here: the judge says which rule nobody knows.
+        let _ = self.lab().await?.see("the names of the rules in the gateway's log", deadline, all_rules_known).await;
         let captures = match self.lab().await?.flush_captures().await {
             Some(_) => observe::Captures::InFolder,
             None => observe::Captures::NotVisible,
@@ -184,6 +187,23 @@ fn decision(events: &[Arc<Recorded>], label: &str) -> Option<Option<u64>> {
     let sent_at = attempt.sent.as_ref()?.at;
     let at = record_of(events, &attempt, Action::Deny)?;
     Some(u64::try_from(at.duration_since(sent_at).as_micros()).ok())
+}
+
+/// Whether the firewall named every rule that its log mentions.
+fn all_rules_known(events: &[Arc<Recorded>]) -> Option<()> {
+    let mut known = BTreeSet::new();
+    let mut mentioned = BTreeSet::new();
+    for recorded in events {
+        match &recorded.event {
+            Event::RulesKnown { rules } => known.extend(rules.keys().copied()),
+            Event::GatewayLog { text, .. } => {
+                let record = gateway_log::parse_line(0, text).ok().flatten();
+                mentioned.extend(record.and_then(|record| record.decided_by));
+            }
+            _ => {}
+        }
+    }
+    mentioned.is_subset(&known).then_some(())
 }
 
 fn has_result(events: &[Arc<Recorded>], label: &str) -> bool {

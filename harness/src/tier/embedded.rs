@@ -10,15 +10,16 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use cluster::network::{NODE_ADDRESS, Network};
+use cluster::network::Network;
 use cluster::{ClusterConfig, EmbeddedCluster, Image, RootFs};
 use fixtures::internet::{InternetHandle, Sockets};
 use fixtures::obot::install::{self, InstallConfig};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use mock_controller::controller::{ClusterRegistration, Controller, ControllerConfig};
@@ -55,6 +56,7 @@ pub fn preflight() -> Result<(), Error> {
 struct Embedded {
     cluster: EmbeddedCluster,
     client: kube::Client,
+    controller: Arc<Controller>,
     outside_capture: PathBuf,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -87,10 +89,10 @@ pub async fn start(context: &Arc<RunContext>, setup: &Setup, recorder: &Recorder
     firewall::write_log(network.records(), identity, recorder, &tasks);
     let controller = Arc::new(Controller::new(ControllerConfig { faults, ..ControllerConfig::default() }));
     if setup.default_action_denies {
-        controller.set_default_action(firewall::deny_with_logging());
+        controller.configure(|store| store.set_default_action(firewall::deny_with_logging()));
     }
     create_all(&client, &firewall::crds()?).await?;
-    firewall::record_pushes(&controller, recorder, &cancel, &tasks);
+    firewall::record_pushes(&controller, &client, recorder, &cancel, &tasks);
     let registration = ClusterRegistration { id: "embedded".to_owned(), client: client.clone() };
     let run = Arc::clone(&controller).run(registration, network.gateway_link(), cancel.child_token());
     let errors = recorder.clone();
@@ -103,7 +105,7 @@ pub async fn start(context: &Arc<RunContext>, setup: &Setup, recorder: &Recorder
     create_all(&client, &install::manifests(&installation(context, setup))).await?;
     let far_ends = FarEnds::new(network, internet.clone(), context.internet.clone(), &context.authority)?;
     let outside_capture = recorder.folder().file(OUTSIDE);
-    Ok((Arc::new(Embedded { cluster, client, outside_capture, cancel, tasks, internet }), far_ends))
+    Ok((Arc::new(Embedded { cluster, client, controller, outside_capture, cancel, tasks, internet }), far_ends))
 }
 
 fn cluster_config(context: &RunContext, recorder: &Recorder, gateway: Gateway) -> ClusterConfig {
@@ -241,6 +243,10 @@ impl Cluster for Embedded {
         .boxed()
     }
 
+    fn firewall_policy(&self) -> Option<Value> {
+        Some(self.controller.export())
+    }
+
     fn crashes(&self) -> Vec<Crash> {
         self.cluster.crashes().into_iter().map(|crash| Crash { container: crash.container(), reason: crash.to_string() }).collect()
     }
@@ -254,5 +260,33 @@ impl Cluster for Embedded {
             self.cluster.shutdown().await;
         }
         .boxed()
+    }
+}
+
+/// A cluster with nothing of the system in it, for measurements.
+///
+/// # Errors
+/// When it does not start.
+pub(crate) async fn bare(context: &RunContext, recorder: &Recorder) -> Result<EmbeddedCluster, Error> {
+    let gateway = Gateway::new(GatewayConfig::new(GATEWAY_ADDRESS), Faults::default(), context.seed, Arc::new(Snapshot::deny_all()));
+    EmbeddedCluster::start(cluster_config(context, recorder, gateway)).await.map_err(|error| Error::Cluster(error.to_string()))
+}
+
+/// Creates a Pod and waits until it succeeded.
+///
+/// # Errors
+/// When it can't be created or fails.
+pub(crate) async fn run_to_end(cluster: &EmbeddedCluster, pod: Value) -> Result<(), Error> {
+    let failed = |error: &dyn std::fmt::Display| Error::Cluster(format!("the Pod could not be run: {error}"));
+    let pod: Pod = serde_json::from_value(pod).map_err(|error| failed(&error))?;
+    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+    let api = Api::<Pod>::namespaced(cluster.client(), &namespace);
+    api.create(&PostParams::default(), &pod).await.map_err(|error| failed(&error))?;
+    let phase = |pod: Option<&Pod>| pod.and_then(|pod| pod.status.as_ref()).and_then(|status| status.phase.clone());
+    let ended = |pod: Option<&Pod>| matches!(phase(pod).as_deref(), Some("Succeeded" | "Failed"));
+    let pod = kube::runtime::wait::await_condition(api, &name, ended).await.map_err(|error| failed(&error))?;
+    match phase(pod.as_ref()).as_deref() {
+        Some("Succeeded") => Ok(()),
+        other => Err(failed(&format!("it ended as {other:?}"))),
     }
 }

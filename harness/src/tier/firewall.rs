@@ -1,17 +1,40 @@
-//! The fake firewall's side of the evidence: its log lines, and what its rules are called.
+//! The fake firewall's side of the evidence: its log lines, what it enforces, and what its rules are called.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use mock_controller::controller::Controller;
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams};
+use mock_controller::controller::{Controller, Push};
+use mock_controller::crd::FirewallPolicy;
+use mock_controller::policy::{Action, DefaultAction};
 use mock_controller::record::{GatewayIdentity, LogRecord};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::Error;
-use crate::evidence::Recorder;
+use crate::evidence::{Event, Recorder};
+use crate::judge::RuleRef;
+
+/// Label by which the policy controller says whose policy an object is (`reference/obot.md` section 3).
+const SERVER_LABEL: &str = "obot.ai/mcp-server-name";
+
+/// What the published blueprints set: deny, and log it.
+pub(super) fn deny_with_logging() -> DefaultAction {
+    DefaultAction { action: Action::Deny, logging: true }
+}
+
+/// The vendor's CustomResourceDefinitions, as its Helm chart installs them.
+///
+/// # Errors
+/// Never in practice: the objects are plain data.
+pub(super) fn crds() -> Result<Vec<Value>, Error> {
+    let failed = |error: serde_json::Error| Error::Cluster(error.to_string());
+    mock_controller::crd::crds().iter().map(|crd| serde_json::to_value(crd).map_err(failed)).collect()
+}
 
 /// Writes every record to the evidence as the line that a syslog receiver would get.
 pub(super) fn write_log(records: Option<mpsc::UnboundedReceiver<LogRecord>>, gateway: GatewayIdentity, recorder: &Recorder, tasks: &TaskTracker) {
@@ -23,4 +46,67 @@ pub(super) fn write_log(records: Option<mpsc::UnboundedReceiver<LogRecord>>, gat
             recorder.gateway_log(&record.to_syslog_line(&gateway));
         }
     });
+}
+
+/// Records what the gateway enforces after each push, and the names of the rules it may log from then on.
+pub(super) fn record_pushes(controller: &Arc<Controller>, client: &kube::Client, recorder: &Recorder, cancel: &CancellationToken, tasks: &TaskTracker) {
+    let (controller, recorder) = (Arc::clone(controller), recorder.clone());
+    let objects = Api::<FirewallPolicy>::all(client.clone());
+    let follow = async move {
+        let mut pushes = controller.pushes();
+        let mut enforced = BTreeMap::new();
+        while pushes.changed().await.is_ok() {
+            let Some(push) = pushes.borrow_and_update().clone() else { continue };
+            let servers = servers_of(&objects).await;
+            recorder.record(Event::RulesKnown { rules: rules(&controller, &servers) });
+            record_enforced(&recorder, &push, &mut enforced);
+        }
+    };
+    let cancel = cancel.clone();
+    tasks.spawn(async move { cancel.run_until_cancelled(follow).await });
+}
+
+fn record_enforced(recorder: &Recorder, push: &Push, enforced: &mut BTreeMap<String, i64>) {
+    for (object, &generation) in &push.objects {
+        if enforced.insert(format!("{}/{}/{}", object.kind, object.namespace, object.name), generation) != Some(generation) {
+            recorder.record(Event::PolicyEnforced {
+                policy_kind: object.kind.to_owned(),
+                namespace: object.namespace.clone(),
+                name: object.name.clone(),
+                generation,
+            });
+        }
+    }
+    for (object, reason) in &push.rejected {
+        recorder.record(Event::Note { text: format!("the firewall rejected {} {}/{}: {reason}", object.kind, object.namespace, object.name) });
+    }
+}
+
+/// Ids of the servers whose policy an object is, by `namespace/name`.
+async fn servers_of(objects: &Api<FirewallPolicy>) -> BTreeMap<String, String> {
+    let listed = objects.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+    let with_server = listed.into_iter().filter_map(|object| {
+        let server = object.labels().get(SERVER_LABEL)?.clone();
+        Some((format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()), server))
+    });
+    with_server.collect()
+}
+
+fn rules(controller: &Controller, servers: &BTreeMap<String, String>) -> BTreeMap<Uuid, RuleRef> {
+    let policy = controller.export();
+    let own = policy["lists"].as_array().into_iter().flatten().flat_map(|list| list["rules"].as_array().into_iter().flatten());
+    let uuids = own.filter_map(|rule| rule["uuid"].as_str()).chain(policy["default_action"]["uuid"].as_str());
+    let known = uuids.filter_map(|uuid| {
+        let uuid = Uuid::parse_str(uuid).ok()?;
+        let description = controller.describe_rule(uuid)?;
+        let object = description.object.map(|object| format!("{}/{}", object.namespace, object.name));
+        let rule = RuleRef {
+            name: description.rule,
+            server: object.as_ref().and_then(|object| servers.get(object)).cloned(),
+            default_action: object.is_none() && Some(uuid.to_string().as_str()) == policy["default_action"]["uuid"].as_str(),
+            part_of: object.or(Some(description.list)),
+        };
+        Some((uuid, rule))
+    });
+    known.collect()
 }

@@ -41,7 +41,11 @@ fn file(packets: &[Vec<u8>]) -> Vec<u8> {
 
 fn tcp(from: ([u8; 4], u16), to: ([u8; 4], u16), syn: Option<u32>, payload: &[u8]) -> Vec<u8> {
     let builder = PacketBuilder::ipv4(from.0, to.0, 64).tcp(from.1, to.1, syn.unwrap_or(7), 1000);
-    let builder = if syn.is_some() { builder.syn() } else { builder.ack(1) };
+    let builder = if syn.is_some() {
+        builder.syn()
+    } else {
+        builder.ack(1)
+    };
     let mut bytes = Vec::new();
     builder.write(&mut bytes, payload).unwrap();
     bytes
@@ -49,13 +53,19 @@ fn tcp(from: ([u8; 4], u16), to: ([u8; 4], u16), syn: Option<u32>, payload: &[u8
 
 fn udp(from: ([u8; 4], u16), to: ([u8; 4], u16), payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    PacketBuilder::ipv4(from.0, to.0, 64).udp(from.1, to.1).write(&mut bytes, payload).unwrap();
+    PacketBuilder::ipv4(from.0, to.0, 64)
+        .udp(from.1, to.1)
+        .write(&mut bytes, payload)
+        .unwrap();
     bytes
 }
 
 fn ping(from: [u8; 4], to: [u8; 4]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    PacketBuilder::ipv4(from, to, 64).icmpv4_echo_request(9, 1).write(&mut bytes, b"x").unwrap();
+    PacketBuilder::ipv4(from, to, 64)
+        .icmpv4_echo_request(9, 1)
+        .write(&mut bytes, b"x")
+        .unwrap();
     bytes
 }
 
@@ -81,8 +91,14 @@ fn packets_are_found_by_their_ends() {
     assert_eq!(to(Protocol::Icmp, 0), 1);
     assert_eq!(to(Protocol::Tcp, 80), 0);
     let between = capture.packets_between(Protocol::Tcp, end(POD, 40_000), end(SINK, 443));
-    assert_eq!(between.map(|packet| packet.payload).collect::<Vec<_>>(), [0, 5]);
-    assert_eq!(capture.packets[1].at, "1970-01-01T00:16:40.001Z".parse().unwrap());
+    assert_eq!(
+        between.map(|packet| packet.payload).collect::<Vec<_>>(),
+        [0, 5]
+    );
+    assert_eq!(
+        capture.packets[1].at,
+        "1970-01-01T00:16:40.001Z".parse().unwrap()
+    );
 }
 
 #[test]
@@ -100,7 +116,14 @@ fn a_flow_has_two_directions_and_a_new_syn_opens_a_new_one() {
     .flows();
     let figures: Vec<_> = flows
         .iter()
-        .map(|flow| (flow.sent, flow.sent_bytes, flow.returned, flow.returned_bytes))
+        .map(|flow| {
+            (
+                flow.sent,
+                flow.sent_bytes,
+                flow.returned,
+                flow.returned_bytes,
+            )
+        })
         .collect();
     assert_eq!(figures, [(3, 3, 1, 6), (1, 0, 1, 0)]);
     assert!(flows.iter().all(|flow| flow.source == end(POD, 40_000)));
@@ -116,7 +139,11 @@ fn a_file_that_is_still_written_is_read_up_to_its_last_whole_packet() {
     let one = file(&packets[..1]).len();
     for cut in 0..=whole.len() {
         let expected = usize::from(cut >= one) + usize::from(cut == whole.len());
-        assert_eq!(Capture::parse(&whole[..cut]).unwrap().packets.len(), expected, "cut at {cut}");
+        assert_eq!(
+            Capture::parse(&whole[..cut]).unwrap().packets.len(),
+            expected,
+            "cut at {cut}"
+        );
     }
 }
 
@@ -140,7 +167,10 @@ fn a_damaged_length_does_not_hide_what_follows() {
     let damaged = file(&packets[..1]).len();
     bytes[damaged + 4..damaged + 8].copy_from_slice(&0x7fff_fffcu32.to_be_bytes());
     let error = Capture::parse(&bytes).unwrap_err();
-    assert!(error.contains(&format!("block at byte {damaged}")), "{error}");
+    assert!(
+        error.contains(&format!("block at byte {damaged}")),
+        "{error}"
+    );
 }
 
 /// A fragment has no ports: it may be part of any flow between the same addresses.

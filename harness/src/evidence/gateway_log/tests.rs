@@ -106,8 +106,20 @@ fn a_record_in_whole_seconds_gets_the_benefit_of_its_second() {
 fn a_log_keeps_count_of_everything() {
     let broken = L4.replace("ACT=DENY", "ACT=");
     let log = GatewayLog::parse(&format!("{L4}\nsomething else\n{broken}\n{L7}\n"));
-    assert_eq!(log.records.iter().map(|record| record.line).collect::<Vec<_>>(), [1, 4]);
-    assert_eq!(log.malformed.iter().map(|error| error.line).collect::<Vec<_>>(), [3]);
+    assert_eq!(
+        log.records
+            .iter()
+            .map(|record| record.line)
+            .collect::<Vec<_>>(),
+        [1, 4]
+    );
+    assert_eq!(
+        log.malformed
+            .iter()
+            .map(|error| error.line)
+            .collect::<Vec<_>>(),
+        [3]
+    );
     assert_eq!(log.others, 1);
 }
 

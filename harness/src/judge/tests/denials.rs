@@ -53,7 +53,10 @@ fn a_whole_denial_passes_and_says_what_proves_it() {
 fn a_missing_clause_leaves_it_open(#[case] change: Change, #[case] reason: &str) {
     let result = judge_with(change);
     assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
-    assert!(result.reasons.iter().any(|found| found.contains(reason)), "{result}");
+    assert!(
+        result.reasons.iter().any(|found| found.contains(reason)),
+        "{result}"
+    );
     assert!(!result.control_broken, "{result}");
 }
 
@@ -72,7 +75,10 @@ fn a_missing_clause_leaves_it_open(#[case] change: Change, #[case] reason: &str)
 fn a_broken_control_leaves_it_open(#[case] change: Change, #[case] reason: &str) {
     let result = judge_with(change);
     assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
-    assert!(result.reasons.iter().any(|found| found.contains(reason)), "{result}");
+    assert!(
+        result.reasons.iter().any(|found| found.contains(reason)),
+        "{result}"
+    );
     assert!(result.control_broken, "{result}");
 }
 
@@ -96,7 +102,10 @@ fn a_broken_control_leaves_it_open(#[case] change: Change, #[case] reason: &str)
 fn an_arrival_fails_it(#[case] change: Change, #[case] reason: &str) {
     let result = judge_with(change);
     assert_eq!(result.outcome, Outcome::Failed, "{result}");
-    assert!(result.reasons.iter().any(|found| found.contains(reason)), "{result}");
+    assert!(
+        result.reasons.iter().any(|found| found.contains(reason)),
+        "{result}"
+    );
 }
 
 /// Things that look like an arrival and are none.
@@ -165,7 +174,10 @@ fn icmp_is_told_apart_by_addresses_alone() {
         let sent = claim.attempt.sent.as_mut().unwrap();
         (sent.protocol, sent.exchange, sent.sni) = (Protocol::Icmp, Exchange::Raw, None);
         (sent.source, sent.destination) = (from, to);
-        let echo = Packet { protocol: Protocol::Icmp, ..packet(at(1001), from, to, None, 8) };
+        let echo = Packet {
+            protocol: Protocol::Icmp,
+            ..packet(at(1001), from, to, None, 8)
+        };
         capture_of(&mut seen.pod_side).packets = vec![echo];
         log_of(seen).records[1] = GatewayRecord {
             protocol: Protocol::Icmp,
@@ -190,9 +202,16 @@ fn icmp_is_told_apart_by_addresses_alone() {
 #[test]
 fn the_default_action_is_not_a_rule_of_that_name() {
     let (claim, mut observations) = (denial_claim(), scene());
-    assert_eq!(judge_default_action(&claim, &observations).outcome, Outcome::Inconclusive);
+    assert_eq!(
+        judge_default_action(&claim, &observations).outcome,
+        Outcome::Inconclusive
+    );
     log_of(&mut observations).records[1].decided_by = Some(DEFAULT_RULE);
     let result = judge_default_action(&claim, &observations);
     assert_eq!(result.outcome, Outcome::Passed, "{result}");
-    assert!(result.expected.ends_with("is blocked by the default action"));
+    assert!(
+        result
+            .expected
+            .ends_with("is blocked by the default action")
+    );
 }

@@ -35,7 +35,10 @@ fn a_denial_must_be_logged(
     change(&mut claim, &mut observations);
     let result = judge_logged(&claim, &observations);
     assert_eq!(result.outcome, outcome, "{result}");
-    assert!(result.reasons.iter().any(|found| found.contains(reason)) || reason.is_empty(), "{result}");
+    assert!(
+        result.reasons.iter().any(|found| found.contains(reason)) || reason.is_empty(),
+        "{result}"
+    );
 }
 
 #[test]
@@ -77,7 +80,13 @@ fn a_denial_leads_to_the_server(
     change(&mut observations);
     let result = judge_traceable(&claim, &observations);
     assert_eq!(result.outcome, outcome, "{result}");
-    assert!(result.evidence.iter().any(|line| line.found.contains(found)), "{result}");
+    assert!(
+        result
+            .evidence
+            .iter()
+            .any(|line| line.found.contains(found)),
+        "{result}"
+    );
 }
 
 #[rstest]
@@ -139,7 +148,13 @@ fn a_canary_is_where_it_may_be(
     change(&mut observations);
     let result = judge_spread(&claim, &observations);
     assert_eq!(result.outcome, outcome, "{result}");
-    assert!(result.evidence.iter().any(|line| line.found.contains(found)), "{result}");
+    assert!(
+        result
+            .evidence
+            .iter()
+            .any(|line| line.found.contains(found)),
+        "{result}"
+    );
 }
 
 fn update_claim() -> UpdateClaim {

@@ -31,14 +31,16 @@ fn circumstances() -> impl Strategy<Value = Circumstances> {
         any::<bool>(),
         1000i64..3000,
     )
-        .prop_map(|(control, record, result, pod_packets, packets_visible, until)| Circumstances {
-            control,
-            record,
-            result,
-            pod_packets,
-            packets_visible,
-            until,
-        })
+        .prop_map(
+            |(control, record, result, pod_packets, packets_visible, until)| Circumstances {
+                control,
+                record,
+                result,
+                pod_packets,
+                packets_visible,
+                until,
+            },
+        )
 }
 
 fn scene_in(circumstances: &Circumstances) -> (DenialClaim, Observations) {
@@ -95,9 +97,14 @@ fn arrival() -> impl Strategy<Value = Arrival> {
 fn add(seen: &mut Observations, arrival: &Arrival) {
     let peer = nat_end();
     let found = match arrival {
-        Arrival::Canary { endpoint, when } => {
-            receipt(at(*when), endpoint, end("192.0.2.77:443"), peer, request(1), &[CANARY])
-        }
+        Arrival::Canary { endpoint, when } => receipt(
+            at(*when),
+            endpoint,
+            end("192.0.2.77:443"),
+            peer,
+            request(1),
+            &[CANARY],
+        ),
         Arrival::Bytes { when, bytes } => {
             let event = ReceiptEvent::Bytes { received: *bytes };
             receipt(at(*when), SINK, sink_end(), peer, event, &[])
@@ -108,12 +115,21 @@ fn add(seen: &mut Observations, arrival: &Arrival) {
                 record_type: "A".to_owned(),
                 transport: "udp".to_owned(),
             };
-            receipt(at(*when), "ns.evil.test", end("192.0.2.53:53"), peer, event, &[CANARY])
+            receipt(
+                at(*when),
+                "ns.evil.test",
+                end("192.0.2.53:53"),
+                peer,
+                event,
+                &[CANARY],
+            )
         }
         Arrival::Packet { when, port } => {
             if let Seen::Read(capture) = &mut seen.outside {
                 let from = SocketAddr::new(peer.ip(), *port);
-                capture.packets.push(packet(at(*when), from, sink_end(), Some(77), 0));
+                capture
+                    .packets
+                    .push(packet(at(*when), from, sink_end(), Some(77), 0));
             }
             return;
         }

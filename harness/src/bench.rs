@@ -1,0 +1,127 @@
+//! `containment bench`: figures of the embedded cluster, printed and never asserted.
+//!
+//! The machine that runs this is shared and noisy, so every figure is given as minimum, median and maximum over the
+//! repetitions. Memory is the proportional set size of this process and all its descendants: a page that two processes
+//! share counts half in each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::cli::BenchArgs;
+use crate::evidence::Recorder;
+use crate::lab::{Lab, Setup};
+use crate::run::{Error, RunContext};
+use crate::waiting::Waiting;
+
+/// Clusters side by side in the memory figure.
+const SIDE_BY_SIDE: usize = 8;
+
+/// Measures and prints.
+///
+/// # Errors
+/// When the machine can't run a cluster or a part does not start.
+pub async fn bench(args: &BenchArgs, binary: PathBuf) -> Result<(), Error> {
+    let context = Arc::new(RunContext::interactive(args.project_dir.as_deref(), binary, "bench")?);
+    let mut cluster_ready = Vec::new();
+    let mut system_ready = Vec::new();
+    for round in 0..args.count {
+        cluster_ready.push(bare_cluster(&context, round).await?);
+        let began = Instant::now();
+        let lab = system(&context, &format!("system-{round}")).await?;
+        system_ready.push(began.elapsed());
+        lab.finish().await;
+    }
+    say(&figure("embedded cluster ready: API and DNS answer, one Pod runs", &mut cluster_ready))?;
+    say(&figure("whole system ready: with Obot, policy controller and firewall", &mut system_ready))?;
+
+    let labs = futures::future::try_join_all((0..SIDE_BY_SIDE).map(|index| {
+        let context = &context;
+        async move {
+            let mut lab = system(context, &format!("memory-{index}")).await?;
+            lab.run_server("weather", &context.project.server("weather")?).await?;
+            Ok::<_, Error>(lab)
+        }
+    }))
+    .await?;
+    let (resident, proportional, processes) = memory();
+    say(&format!(
+        "memory, {SIDE_BY_SIDE} systems with a server each: {} MB proportional in {processes} processes ({} MB if shared pages count in each)",
+        proportional / 1024,
+        resident / 1024,
+    ))?;
+    for lab in labs {
+        lab.finish().await;
+    }
+    // Measurements leave no evidence worth keeping.
+    let _ = std::fs::remove_dir_all(&context.folder);
+    Ok(())
+}
+
+/// A cluster without the system in it: until a Pod of the fixture binary runs and resolves a name through cluster DNS.
+async fn bare_cluster(context: &Arc<RunContext>, round: u16) -> Result<Duration, Error> {
+    let recorder = Recorder::create(context.folder.join(format!("cluster-{round}")))?;
+    let began = Instant::now();
+    let cluster = crate::tier::embedded::bare(context, &recorder).await?;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "bench", "namespace": "default"},
+        "spec": {"restartPolicy": "Never", "containers": [{
+            "name": "main", "image": crate::tier::IDLE_IMAGE,
+            "command": ["containment", "probe", "dns", "--host", "kubernetes.default.svc.cluster.local"],
+        }]},
+    });
+    crate::tier::embedded::run_to_end(&cluster, pod).await?;
+    let elapsed = began.elapsed();
+    cluster.shutdown().await;
+    Ok(elapsed)
+}
+
+async fn system(context: &Arc<RunContext>, folder: &str) -> Result<Lab, Error> {
+    let recorder = Recorder::create(context.folder.join(folder))?;
+    let setup = Setup { default_action_denies: true, ..Setup::default() };
+    Ok(Lab::start(context, &setup, &recorder, &Waiting::default()).await?)
+}
+
+fn figure(what: &str, samples: &mut [Duration]) -> String {
+    samples.sort_unstable();
+    let millis = |index: usize| samples.get(index).map_or(0.0, |sample| sample.as_secs_f64() * 1000.0);
+    let (median, last) = (samples.len() / 2, samples.len().saturating_sub(1));
+    format!("{what}: {:.0} ms median ({:.0} to {:.0}, {} times)", millis(median), millis(0), millis(last), samples.len())
+}
+
+/// Resident and proportional set size in KiB of this process and its descendants, and how many they are.
+fn memory() -> (u64, u64, usize) {
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        if let Some(parent) = field(&status, "PPid:") {
+            children.entry(u32::try_from(parent).unwrap_or_default()).or_default().push(pid);
+        }
+    }
+    let mut family = BTreeSet::new();
+    let mut next = vec![std::process::id()];
+    while let Some(pid) = next.pop() {
+        if family.insert(pid) {
+            next.extend(children.get(&pid).into_iter().flatten());
+        }
+    }
+    let sum = |name: &str| -> u64 {
+        let of = |pid: &u32| field(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default(), name).unwrap_or(0);
+        family.iter().map(of).sum()
+    };
+    (sum("Rss:"), sum("Pss:"), family.len())
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+}
+
+fn say(text: &str) -> Result<(), Error> {
+    writeln!(anstream::stdout(), "{text}").map_err(|error| Error::Setup(format!("cannot write: {error}")))
+}
