@@ -25,8 +25,8 @@ use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::runtime::watcher::{self, watcher};
 use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep_until};
@@ -118,7 +118,8 @@ impl Controllers {
             Change::ReplicaSet(event) => {
                 for set in self.replica_sets.update(event) {
                     self.queue.insert(Task::ReplicaSet(key(&*set)));
-                    self.queue.extend(owner(&*set, "Deployment").map(Task::Deployment));
+                    self.queue
+                        .extend(owner(&*set, "Deployment").map(Task::Deployment));
                 }
             }
             Change::Pod(event) => {
@@ -136,14 +137,26 @@ impl Controllers {
 
     fn touch_pod(&mut self, pod: &Pod) {
         if let Some(set) = owner(pod, "ReplicaSet") {
-            let deployment = self.replica_sets.get(&set).and_then(|set| owner(&**set, "Deployment"));
+            let deployment = self
+                .replica_sets
+                .get(&set)
+                .and_then(|set| owner(&**set, "Deployment"));
             self.queue.extend(deployment.map(Task::Deployment));
             self.queue.insert(Task::ReplicaSet(set));
         }
         let namespace = pod.namespace().unwrap_or_default();
-        for service in self.services.iter().filter(|service| service.namespace().as_deref() == Some(&namespace)) {
+        for service in self
+            .services
+            .iter()
+            .filter(|service| service.namespace().as_deref() == Some(&namespace))
+        {
             // A Pod that does not match may have matched before its labels changed.
-            if endpoints::selects(service, pod) || self.written.get(&key(&**service)).is_some_and(|written| written.has(pod)) {
+            if endpoints::selects(service, pod)
+                || self
+                    .written
+                    .get(&key(&**service))
+                    .is_some_and(|written| written.has(pod))
+            {
                 self.queue.insert(Task::Service(key(&**service)));
             }
         }
@@ -151,7 +164,12 @@ impl Controllers {
 
     async fn round(&mut self) {
         let now = Instant::now();
-        let due: Vec<_> = self.later.iter().filter(|(_, at)| **at <= now).map(|(task, _)| task.clone()).collect();
+        let due: Vec<_> = self
+            .later
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(task, _)| task.clone())
+            .collect();
         for task in due {
             self.later.remove(&task);
             self.queue.insert(task);
@@ -201,11 +219,19 @@ where
 /// Key of the controlling owner, if it is of this kind.
 fn owner<K: Resource>(object: &K, kind: &str) -> Option<Key> {
     let owner = controller(object).filter(|owner| owner.kind == kind)?;
-    Some((object.meta().namespace.clone().unwrap_or_default(), owner.name.clone()))
+    Some((
+        object.meta().namespace.clone().unwrap_or_default(),
+        owner.name.clone(),
+    ))
 }
 
 fn controller<K: Resource>(object: &K) -> Option<&OwnerReference> {
-    object.meta().owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+    object
+        .meta()
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true))
 }
 
 fn is_controlled_by<K: Resource, O: Resource>(object: &K, owner: &O) -> bool {
@@ -215,12 +241,21 @@ fn is_controlled_by<K: Resource, O: Resource>(object: &K, owner: &O) -> bool {
 /// Ready as the API counts it: the condition, and since when.
 fn ready_since(pod: &Pod) -> Option<jiff::Timestamp> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
-    Some(ready.last_transition_time.as_ref().map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0))
+    let ready = conditions
+        .iter()
+        .find(|condition| condition.type_ == "Ready" && condition.status == "True")?;
+    Some(
+        ready
+            .last_transition_time
+            .as_ref()
+            .map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0),
+    )
 }
 
 fn is_finished(pod: &Pod) -> bool {
-    pod.status.as_ref().is_some_and(|status| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")))
+    pod.status
+        .as_ref()
+        .is_some_and(|status| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")))
 }
 
 /// A short name for contents, in the alphabet that Kubernetes uses because it can't spell words
@@ -229,7 +264,9 @@ fn short_hash(value: &impl serde::Serialize, length: usize) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     // FNV-1a, as the ReplicaSet controller hashes templates too. A collision shows as a name conflict.
     let text = serde_json::to_vec(value).unwrap_or_default();
-    let mut hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let mut hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     let letter = |hash: &mut u64| {
         let letter = ALPHABET[usize::try_from(*hash % ALPHABET.len() as u64).unwrap_or(0)];
         *hash /= ALPHABET.len() as u64;

@@ -88,13 +88,19 @@ pub enum Error {
     #[error("the cluster's network did not start: {0}")]
     Network(#[from] network::Error),
     #[error("the API server can't listen on {address}: {source}")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
     #[error("cluster DNS can't listen in the node's namespace: {0}")]
     Dns(#[source] std::io::Error),
     #[error("the node agent did not start: {0}")]
     NodeAgent(#[from] node_agent::Error),
     #[error("the cluster's own {what} could not be created: {source}")]
-    Object { what: String, source: Box<kube::Error> },
+    Object {
+        what: String,
+        source: Box<kube::Error>,
+    },
     #[error("the cluster is not ready: {0}")]
     NotReady(String),
     #[error("a thread that starts the cluster broke; its panic was printed")]
@@ -130,20 +136,33 @@ impl EmbeddedCluster {
             ..NetworkConfig::new(config.gateway)
         };
         let network = tokio::task::spawn_blocking(move || Network::start(network_config));
-        let api_config = api_server::Config { rbac: config.rbac, ..api_server::Config::default() };
+        let api_config = api_server::Config {
+            rbac: config.rbac,
+            ..api_server::Config::default()
+        };
         let api = tokio::task::spawn_blocking(move || ApiServer::kubernetes(api_config));
-        let (network, api) = (network.await.map_err(|_| Error::Broken)??, api.await.map_err(|_| Error::Broken)?);
+        let (network, api) = (
+            network.await.map_err(|_| Error::Broken)??,
+            api.await.map_err(|_| Error::Broken)?,
+        );
 
         let (pods, services) = (CancellationToken::new(), CancellationToken::new());
         let (pod_tasks, service_tasks) = (TaskTracker::new(), TaskTracker::new());
         let guards = [pods.clone().drop_guard(), services.clone().drop_guard()];
 
         let inside = SocketAddr::from((NODE_ADDRESS, API_PORT));
-        let listener = network.node().tcp_listener(inside).and_then(TcpListener::from_std);
+        let listener = network
+            .node()
+            .tcp_listener(inside)
+            .and_then(TcpListener::from_std);
         serve(&api, inside, listener, &service_tasks, &services)?;
         let outside = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = TcpListener::bind(outside).await;
-        let port = listener.as_ref().ok().and_then(|listener| listener.local_addr().ok()).map_or(0, |address| address.port());
+        let port = listener
+            .as_ref()
+            .ok()
+            .and_then(|listener| listener.local_addr().ok())
+            .map_or(0, |address| address.port());
         serve(&api, outside, listener, &service_tasks, &services)?;
 
         let dns_log = config.dns_log;
@@ -167,13 +186,30 @@ impl EmbeddedCluster {
         let client = api.client("default");
         objects::create(&client).await?;
 
-        service_tasks.spawn(sync::run(client.clone(), network.clone(), dns, services.clone()));
+        service_tasks.spawn(sync::run(
+            client.clone(),
+            network.clone(),
+            dns,
+            services.clone(),
+        ));
         service_tasks.spawn(controllers::run(client.clone(), services.clone()));
         pod_tasks.spawn(Arc::clone(&agent).run(pods.clone()));
-        readiness::cluster_dns(network.node()).await?;
+        readiness::cluster_dns(network.clone()).await?;
         let crashes = agent.crashes();
         let url = format!("https://127.0.0.1:{port}");
-        Ok(Self { api, client, network, agent, url, crashes, pods, services, pod_tasks, service_tasks, _cancel_on_drop: guards })
+        Ok(Self {
+            api,
+            client,
+            network,
+            agent,
+            url,
+            crashes,
+            pods,
+            services,
+            pod_tasks,
+            service_tasks,
+            _cancel_on_drop: guards,
+        })
     }
 
     /// A client in memory with full rights.
@@ -195,7 +231,11 @@ impl EmbeddedCluster {
     }
 
     /// Runs a command in a container, without a detour over the API.
-    pub async fn exec(&self, pod: &PodRef, options: ExecOptions) -> Result<ExecSession, KubeletError> {
+    pub async fn exec(
+        &self,
+        pod: &PodRef,
+        options: ExecOptions,
+    ) -> Result<ExecSession, KubeletError> {
         self.agent.exec(pod, options).await
     }
 

@@ -129,7 +129,10 @@ pub enum Error {
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
     #[error("can't create the log directory {}: {source}", path.display())]
-    LogDirectory { path: PathBuf, source: std::io::Error },
+    LogDirectory {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("can't register the node: {0}")]
     Register(#[source] Box<kube::Error>),
 }
@@ -187,13 +190,22 @@ pub struct NodeAgent {
 
 impl NodeAgent {
     /// Prepares the node and registers its Node object.
-    pub async fn start(config: NodeAgentConfig, api: ApiServer, network: Network) -> Result<Arc<Self>, Error> {
+    pub async fn start(
+        config: NodeAgentConfig,
+        api: ApiServer,
+        network: Network,
+    ) -> Result<Arc<Self>, Error> {
         if let Some(path) = &config.log_dir {
-            std::fs::create_dir_all(path).map_err(|source| Error::LogDirectory { path: path.clone(), source })?;
+            std::fs::create_dir_all(path).map_err(|source| Error::LogDirectory {
+                path: path.clone(),
+                source,
+            })?;
         }
         let spawner = Spawner::start(config.helper.clone())?;
         let client = api.client("default");
-        register(&client, &config.node_name).await.map_err(|error| Error::Register(Box::new(error)))?;
+        register(&client, &config.node_name)
+            .await
+            .map_err(|error| Error::Register(Box::new(error)))?;
         Ok(Arc::new(Self {
             images: Images::new(config.images.clone()),
             addresses: Mutex::new(Addresses::new(config.first_address, config.reuse_addresses)),
@@ -209,14 +221,20 @@ impl NodeAgent {
 
     /// Follows the Pods until cancelled, then kills them all and waits for their end.
     pub async fn run(self: Arc<Self>, cancel: CancellationToken) {
-        let mut events = watcher(Api::<Pod>::all(self.client.clone()), watcher::Config::default()).boxed();
+        let mut events = watcher(
+            Api::<Pod>::all(self.client.clone()),
+            watcher::Config::default(),
+        )
+        .boxed();
         loop {
             let event = tokio::select! {
                 () = cancel.cancelled() => break,
                 event = events.next() => event,
             };
             match event {
-                Some(Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) => self.observe(pod),
+                Some(Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod))) => {
+                    self.observe(pod)
+                }
                 Some(Ok(watcher::Event::Delete(pod))) => self.forget(&pod),
                 Some(Ok(watcher::Event::Init | watcher::Event::InitDone)) => {}
                 Some(Err(error)) => tracing::warn!(%error, "watch of pods interrupted"),
@@ -243,14 +261,20 @@ impl NodeAgent {
     }
 
     /// Runs a command in a container.
-    pub async fn exec(&self, pod: &PodRef, options: ExecOptions) -> Result<ExecSession, KubeletError> {
+    pub async fn exec(
+        &self,
+        pod: &PodRef,
+        options: ExecOptions,
+    ) -> Result<ExecSession, KubeletError> {
         let container = self.container(pod)?;
         session::start(&self.spawner, &container, options).await
     }
 
     fn observe(self: &Arc<Self>, pod: Pod) {
         let ours = pod.spec.as_ref().is_some_and(|spec| {
-            spec.node_name.as_deref().is_none_or(|name| name == self.config.node_name)
+            spec.node_name
+                .as_deref()
+                .is_none_or(|name| name == self.config.node_name)
         });
         if !ours || pod.annotations().contains_key(MIRROR_ANNOTATION) {
             return;
@@ -258,7 +282,9 @@ impl NodeAgent {
         let key = (pod.namespace().unwrap_or_default(), pod.name_any());
         let mut pods = self.pods();
         match pods.get(&key) {
-            Some(entry) if Some(&entry.uid) == pod.metadata.uid.as_ref() => entry.update(Update::Applied(Box::new(pod))),
+            Some(entry) if Some(&entry.uid) == pod.metadata.uid.as_ref() => {
+                entry.update(Update::Applied(Box::new(pod)))
+            }
             other => {
                 if let Some(replaced) = other {
                     replaced.update(Update::Gone);
@@ -271,7 +297,9 @@ impl NodeAgent {
     fn forget(&self, pod: &Pod) {
         let key = (pod.namespace().unwrap_or_default(), pod.name_any());
         let mut pods = self.pods();
-        if pods.get(&key).is_some_and(|entry| Some(&entry.uid) == pod.metadata.uid.as_ref())
+        if pods
+            .get(&key)
+            .is_some_and(|entry| Some(&entry.uid) == pod.metadata.uid.as_ref())
             && let Some(entry) = pods.remove(&key)
         {
             entry.update(Update::Gone);
@@ -297,7 +325,9 @@ impl NodeAgent {
     }
 
     fn addresses(&self) -> MutexGuard<'_, Addresses> {
-        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn release(&self, address: Ipv4Addr) {
@@ -312,10 +342,15 @@ impl NodeAgent {
     fn container(&self, pod: &PodRef) -> Result<Arc<container::Container>, KubeletError> {
         let pods = self.pods();
         let entry = pods.get(&(pod.namespace.clone(), pod.name.clone()));
-        let entry = entry.ok_or_else(|| KubeletError::NotFound(format!("pod \"{}\" is not on this node", pod.name)))?;
+        let entry = entry.ok_or_else(|| {
+            KubeletError::NotFound(format!("pod \"{}\" is not on this node", pod.name))
+        })?;
         entry.container(pod.container.as_deref()).ok_or_else(|| {
             let name = pod.container.as_deref().unwrap_or("(first)");
-            KubeletError::BadRequest(format!("container {name} is not valid for pod {}", pod.name))
+            KubeletError::BadRequest(format!(
+                "container {name} is not valid for pod {}",
+                pod.name
+            ))
         })
     }
 }
@@ -324,16 +359,26 @@ struct Handle(Weak<NodeAgent>);
 
 impl Handle {
     fn agent(&self) -> Result<Arc<NodeAgent>, KubeletError> {
-        self.0.upgrade().ok_or_else(|| KubeletError::Internal("the node is gone".into()))
+        self.0
+            .upgrade()
+            .ok_or_else(|| KubeletError::Internal("the node is gone".into()))
     }
 }
 
 impl Kubelet for Handle {
-    fn logs(&self, pod: PodRef, options: LogOptions) -> BoxFuture<'_, Result<BoxStream<'static, Bytes>, KubeletError>> {
+    fn logs(
+        &self,
+        pod: PodRef,
+        options: LogOptions,
+    ) -> BoxFuture<'_, Result<BoxStream<'static, Bytes>, KubeletError>> {
         async move { Ok(self.agent()?.container(&pod)?.logs(&pod, options)?.boxed()) }.boxed()
     }
 
-    fn exec(&self, pod: PodRef, options: ExecOptions) -> BoxFuture<'_, Result<ExecSession, KubeletError>> {
+    fn exec(
+        &self,
+        pod: PodRef,
+        options: ExecOptions,
+    ) -> BoxFuture<'_, Result<ExecSession, KubeletError>> {
         async move { self.agent()?.exec(&pod, options).await }.boxed()
     }
 }
@@ -371,9 +416,14 @@ async fn register(client: &Client, name: &str) -> Result<(), kube::Error> {
             "bootID": "", "machineID": "", "systemUUID": "", "osImage": "embedded node", "kernelVersion": kernel(),
         },
     }});
-    nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.map(drop)
+    nodes
+        .patch_status(name, &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .map(drop)
 }
 
 fn kernel() -> String {
-    nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default()
+    nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default()
 }

@@ -33,19 +33,35 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const CHECKS: &[Check] = &[
     ("confinement", || pods::confinement().boxed_local()),
-    ("files_and_environment", || pods::files_and_environment().boxed_local()),
+    ("files_and_environment", || {
+        pods::files_and_environment().boxed_local()
+    }),
     ("logs_and_exec", || pods::logs_and_exec().boxed_local()),
-    ("shared_network_and_volume", || pods::shared_network_and_volume().boxed_local()),
+    ("shared_network_and_volume", || {
+        pods::shared_network_and_volume().boxed_local()
+    }),
     ("init_containers", || pods::init_containers().boxed_local()),
     ("unknown_image", || pods::unknown_image().boxed_local()),
-    ("missing_secret_appears", || pods::missing_secret_appears().boxed_local()),
+    ("missing_secret_appears", || {
+        pods::missing_secret_appears().boxed_local()
+    }),
     ("crash_loop", || pods::crash_loop().boxed_local()),
-    ("graceful_deletion", || pods::graceful_deletion().boxed_local()),
-    ("service_and_names", || workloads::service_and_names().boxed_local()),
-    ("deployment_scales_and_rolls", || workloads::deployment_scales_and_rolls().boxed_local()),
+    ("graceful_deletion", || {
+        pods::graceful_deletion().boxed_local()
+    }),
+    ("service_and_names", || {
+        workloads::service_and_names().boxed_local()
+    }),
+    ("deployment_scales_and_rolls", || {
+        workloads::deployment_scales_and_rolls().boxed_local()
+    }),
     ("probes", || workloads::probes().boxed_local()),
-    ("nothing_is_left", || survival::nothing_is_left().boxed_local()),
-    ("kill_leaves_nothing", || survival::kill_leaves_nothing().boxed_local()),
+    ("nothing_is_left", || {
+        survival::nothing_is_left().boxed_local()
+    }),
+    ("kill_leaves_nothing", || {
+        survival::kill_leaves_nothing().boxed_local()
+    }),
 ];
 
 fn main() -> ExitCode {
@@ -56,7 +72,10 @@ fn main() -> ExitCode {
         return role::run(&words[1..]);
     }
     cluster::netns::enter_user_namespace().unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     match words.first() {
         Some(&"child-harness") => runtime.block_on(survival::child_harness(words[1])),
         Some(&"bench") => runtime.block_on(bench::run()),
@@ -66,20 +85,33 @@ fn main() -> ExitCode {
 }
 
 async fn run(filter: Option<&str>) -> ExitCode {
-    let selected: Vec<_> = CHECKS.iter().filter(|(name, _)| filter.is_none_or(|word| name.contains(word))).collect();
+    let selected: Vec<_> = CHECKS
+        .iter()
+        .filter(|(name, _)| filter.is_none_or(|word| name.contains(word)))
+        .collect();
     println!("running {} checks", selected.len());
-    let mut failed = 0;
+    let (mut passed, mut failed) = (0, 0);
     for (name, check) in selected {
         let began = std::time::Instant::now();
-        let guarded = std::panic::AssertUnwindSafe(tokio::time::timeout(LIMIT, check())).catch_unwind();
+        let guarded =
+            std::panic::AssertUnwindSafe(tokio::time::timeout(LIMIT, check())).catch_unwind();
         let verdict = match guarded.await {
             Ok(Ok(())) => "ok",
             Ok(Err(_)) => "FAILED: it hangs",
             Err(_) => "FAILED",
         };
-        failed += usize::from(verdict != "ok");
+        if verdict == "ok" {
+            passed += 1;
+        } else {
+            failed += 1;
+        }
         println!("check {name} ... {verdict} ({:.0?})", began.elapsed());
     }
-    println!("{} passed, {failed} failed", CHECKS.len().min(CHECKS.len()) - failed);
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    println!("{passed} passed, {failed} failed");
+    // A filter that selects nothing proves nothing; cargo's own for another test binary must not fail this one.
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -11,7 +11,10 @@ pub(super) type Key = (String, String);
 
 pub(super) fn key<K: Resource>(object: &K) -> Key {
     let meta = object.meta();
-    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+    (
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    )
 }
 
 #[derive(Debug)]
@@ -23,7 +26,10 @@ pub(super) struct Cache<K> {
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Self { objects: BTreeMap::new(), listed: BTreeSet::new() }
+        Self {
+            objects: BTreeMap::new(),
+            listed: BTreeSet::new(),
+        }
     }
 }
 
@@ -38,8 +44,15 @@ impl<K: Resource> Cache<K> {
             }
             Event::Delete(object) => {
                 // A younger object of the same name is another one.
-                let same = self.objects.get(&key(&object)).is_some_and(|known| known.meta().uid == object.meta().uid);
-                if same { self.objects.remove(&key(&object)).into_iter().collect() } else { Vec::new() }
+                let same = self
+                    .objects
+                    .get(&key(&object))
+                    .is_some_and(|known| known.meta().uid == object.meta().uid);
+                if same {
+                    self.objects.remove(&key(&object)).into_iter().collect()
+                } else {
+                    Vec::new()
+                }
             }
             Event::Init => {
                 self.listed.clear();
@@ -47,8 +60,15 @@ impl<K: Resource> Cache<K> {
             }
             Event::InitDone => {
                 let listed = std::mem::take(&mut self.listed);
-                let gone: Vec<_> = self.objects.keys().filter(|key| !listed.contains(*key)).cloned().collect();
-                gone.iter().filter_map(|key| self.objects.remove(key)).collect()
+                let gone: Vec<_> = self
+                    .objects
+                    .keys()
+                    .filter(|key| !listed.contains(*key))
+                    .cloned()
+                    .collect();
+                gone.iter()
+                    .filter_map(|key| self.objects.remove(key))
+                    .collect()
             }
         }
     }
@@ -56,7 +76,11 @@ impl<K: Resource> Cache<K> {
     /// Takes in an object, unless a newer state of it is known. Returns it when it is news.
     pub(super) fn insert(&mut self, object: K) -> Option<Arc<K>> {
         let key = key(&object);
-        if self.objects.get(&key).is_some_and(|known| version(&**known) >= version(&object)) {
+        if self
+            .objects
+            .get(&key)
+            .is_some_and(|known| version(&**known) >= version(&object))
+        {
             return None;
         }
         let object = Arc::new(object);
@@ -75,13 +99,21 @@ impl<K: Resource> Cache<K> {
     /// Objects of a namespace.
     pub(super) fn within<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<K>> {
         let from = (namespace.to_owned(), String::new());
-        self.objects.range(from..).take_while(move |(key, _)| key.0 == namespace).map(|(_, object)| object)
+        self.objects
+            .range(from..)
+            .take_while(move |(key, _)| key.0 == namespace)
+            .map(|(_, object)| object)
     }
 }
 
 /// Our API server counts versions; clients in general must not compare them.
 fn version<K: Resource>(object: &K) -> u64 {
-    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+    object
+        .meta()
+        .resource_version
+        .as_deref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -101,8 +133,14 @@ mod tests {
     fn older_news_is_no_news() {
         let mut cache = Cache::default();
         assert!(cache.insert(pod("x", "1", 10)).is_some(), "our own write");
-        assert!(cache.update(Event::Apply(pod("x", "1", 9))).is_empty(), "an event from before it");
-        assert!(cache.update(Event::Apply(pod("x", "1", 10))).is_empty(), "its own event");
+        assert!(
+            cache.update(Event::Apply(pod("x", "1", 9))).is_empty(),
+            "an event from before it"
+        );
+        assert!(
+            cache.update(Event::Apply(pod("x", "1", 10))).is_empty(),
+            "its own event"
+        );
         assert_eq!(cache.update(Event::Apply(pod("x", "1", 11))).len(), 1);
     }
 
@@ -123,7 +161,10 @@ mod tests {
         cache.update(Event::Init);
         cache.update(Event::InitApply(pod("y", "2", 2)));
         let gone = cache.update(Event::InitDone);
-        assert_eq!(gone.iter().map(|pod| key(&**pod).1).collect::<Vec<_>>(), ["x"]);
+        assert_eq!(
+            gone.iter().map(|pod| key(&**pod).1).collect::<Vec<_>>(),
+            ["x"]
+        );
         assert_eq!(cache.within("a").count(), 1);
         assert_eq!(cache.within("b").count(), 0);
     }

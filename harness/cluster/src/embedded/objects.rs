@@ -1,8 +1,8 @@
 //! The objects that a cluster has before anyone creates one.
 
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
@@ -63,7 +63,8 @@ async fn cluster_dns(client: &Client) -> Result<(), Error> {
     });
     put::<Pod>(client, SYSTEM, pod).await?;
     let now = jiff::Timestamp::now().to_string();
-    let condition = |name: &str| json!({ "type": name, "status": "True", "lastTransitionTime": now });
+    let condition =
+        |name: &str| json!({ "type": name, "status": "True", "lastTransitionTime": now });
     let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition);
     let status = json!({ "status": {
         "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }], "hostIP": NODE_ADDRESS.to_string(),
@@ -75,7 +76,9 @@ async fn cluster_dns(client: &Client) -> Result<(), Error> {
         }],
     }});
     let pods = Api::<Pod>::namespaced(client.clone(), SYSTEM);
-    let patched = pods.patch_status("coredns", &PatchParams::default(), &Patch::Merge(&status)).await;
+    let patched = pods
+        .patch_status("coredns", &PatchParams::default(), &Patch::Merge(&status))
+        .await;
     patched.map_err(|error| failed("status of Pod coredns", error))?;
     let service = json!({
         "metadata": { "name": "kube-dns", "labels": { "k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS" } },
@@ -93,16 +96,29 @@ async fn cluster_dns(client: &Client) -> Result<(), Error> {
 
 async fn put<K>(client: &Client, namespace: &str, object: Value) -> Result<(), Error>
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Serialize,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Serialize,
 {
-    let what = format!("{} {}", K::kind(&()), object["metadata"]["name"].as_str().unwrap_or_default());
+    let what = format!(
+        "{} {}",
+        K::kind(&()),
+        object["metadata"]["name"].as_str().unwrap_or_default()
+    );
     let create = async {
         let object = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
-        Api::<K>::namespaced(client.clone(), namespace).create(&PostParams::default(), &object).await
+        Api::<K>::namespaced(client.clone(), namespace)
+            .create(&PostParams::default(), &object)
+            .await
     };
     create.await.map(drop).map_err(|error| failed(&what, error))
 }
 
 fn failed(what: &str, error: kube::Error) -> Error {
-    Error::Object { what: what.to_owned(), source: Box::new(error) }
+    Error::Object {
+        what: what.to_owned(),
+        source: Box::new(error),
+    }
 }

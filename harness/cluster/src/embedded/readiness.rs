@@ -1,6 +1,6 @@
 //! When a cluster counts as ready.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
@@ -8,8 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Error;
 use super::objects::DNS_SERVICE;
-use crate::netns::NetNs;
-use crate::network::NODE_ADDRESS;
+use crate::network::Network;
 
 /// An unanswered query is sent again after this: until the Service is in force, it goes nowhere.
 const RESEND: Duration = Duration::from_millis(5);
@@ -20,11 +19,20 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const QUERY: &[u8] = b"\x15\x3b\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\
     \x0akubernetes\x07default\x03svc\x07cluster\x05local\x00\x00\x01\x00\x01";
 
-/// Resolves the API server's name through the address of the kube-dns Service: the answer proves the packet path, the
-/// table of Services, their endpoints and cluster DNS at once.
-pub(super) async fn cluster_dns(node: &NetNs) -> Result<(), Error> {
-    let failed = |error: std::io::Error| Error::NotReady(format!("the node has no socket: {error}"));
-    let socket = node.udp_socket(SocketAddr::from((NODE_ADDRESS, 0))).and_then(UdpSocket::from_std).map_err(failed)?;
+/// Where the question comes from: an address below those of Pods.
+const ASKER: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 3);
+
+/// Resolves the API server's name through the address of the kube-dns Service, from where a Pod would be: the answer
+/// proves the packet path, the table of Services, their endpoints and cluster DNS at once.
+pub(super) async fn cluster_dns(network: Network) -> Result<(), Error> {
+    let attached = tokio::task::spawn_blocking(move || network.attach(ASKER)).await;
+    let attachment = attached.map_err(|_| Error::Broken)??;
+    let failed = |error: std::io::Error| Error::NotReady(format!("it has no sockets: {error}"));
+    let socket = attachment
+        .namespace()
+        .udp_socket(SocketAddr::from((ASKER, 0)))
+        .and_then(UdpSocket::from_std)
+        .map_err(failed)?;
     let deadline = Instant::now() + DEADLINE;
     let ask = async {
         let mut answer = [0; 512];
@@ -38,7 +46,11 @@ pub(super) async fn cluster_dns(node: &NetNs) -> Result<(), Error> {
             }
         }
     };
-    let late = || Error::NotReady(format!("cluster DNS at {DNS_SERVICE}:53 did not answer within {DEADLINE:?}"));
+    let late = || {
+        Error::NotReady(format!(
+            "cluster DNS at {DNS_SERVICE}:53 did not answer within {DEADLINE:?}"
+        ))
+    };
     timeout_at(deadline, ask).await.map_err(|_| late())
 }
 

@@ -18,7 +18,13 @@ pub(super) struct Addresses {
 impl Addresses {
     pub(super) fn new(first: Ipv4Addr, reuse: bool) -> Self {
         let first = u32::from(first);
-        Self { first, last: (first | RANGE) - 1, next: first, reuse, taken: BTreeSet::new() }
+        Self {
+            first,
+            last: (first | RANGE) - 1,
+            next: first,
+            reuse,
+            taken: BTreeSet::new(),
+        }
     }
 
     /// A free address; none when every one is taken.
@@ -27,7 +33,11 @@ impl Addresses {
         let mut candidates = (start..=self.last).chain(self.first..start);
         let address = candidates.find(|address| !self.taken.contains(address))?;
         self.taken.insert(address);
-        self.next = if address == self.last { self.first } else { address + 1 };
+        self.next = if address == self.last {
+            self.first
+        } else {
+            address + 1
+        };
         Some(address.into())
     }
 
@@ -49,7 +59,10 @@ mod tests {
     fn a_released_address_comes_back_at_once_only_when_asked_to() {
         for (reuse, expected) in [(true, 10), (false, 12)] {
             let mut addresses = Addresses::new(Ipv4Addr::new(10, 244, 0, 10), reuse);
-            assert_eq!((last_two(&mut addresses), last_two(&mut addresses)), (10, 11));
+            assert_eq!(
+                (last_two(&mut addresses), last_two(&mut addresses)),
+                (10, 11)
+            );
             addresses.release(Ipv4Addr::new(10, 244, 0, 10));
             assert_eq!(last_two(&mut addresses), expected);
         }
@@ -58,7 +71,10 @@ mod tests {
     #[test]
     fn the_range_ends_and_wraps() {
         let mut addresses = Addresses::new(Ipv4Addr::new(10, 244, 255, 253), false);
-        assert_eq!((last_two(&mut addresses), last_two(&mut addresses)), (0xfffd, 0xfffe));
+        assert_eq!(
+            (last_two(&mut addresses), last_two(&mut addresses)),
+            (0xfffd, 0xfffe)
+        );
         assert_eq!(addresses.take(), None);
         addresses.release(Ipv4Addr::new(10, 244, 255, 253));
         assert_eq!(last_two(&mut addresses), 0xfffd);

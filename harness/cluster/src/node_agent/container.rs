@@ -62,7 +62,13 @@ struct Logs {
 
 impl Container {
     pub(super) fn new(shared: Arc<Shared>, slot: Slot, spec: core::Container) -> Arc<Self> {
-        Arc::new(Self { shared, slot, spec, running: Mutex::default(), logs: Mutex::default() })
+        Arc::new(Self {
+            shared,
+            slot,
+            spec,
+            running: Mutex::default(),
+            logs: Mutex::default(),
+        })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -83,18 +89,41 @@ impl Container {
         });
     }
 
-    pub(super) fn logs(&self, pod: &PodRef, options: LogOptions) -> Result<impl Stream<Item = Bytes> + use<>, KubeletError> {
+    pub(super) fn logs(
+        &self,
+        pod: &PodRef,
+        options: LogOptions,
+    ) -> Result<impl Stream<Item = Bytes> + use<>, KubeletError> {
         let logs = lock(&self.logs);
-        let log = if options.previous { &logs.previous } else { &logs.current };
+        let log = if options.previous {
+            &logs.previous
+        } else {
+            &logs.current
+        };
         let log = log.as_ref().ok_or_else(|| {
-            let (which, state) = if options.previous { ("previous terminated ", "not found") } else { ("", "is waiting to start") };
-            KubeletError::BadRequest(format!("{which}container \"{}\" in pod \"{}\" {state}", self.name(), pod.name))
+            let (which, state) = if options.previous {
+                ("previous terminated ", "not found")
+            } else {
+                ("", "is waiting to start")
+            };
+            KubeletError::BadRequest(format!(
+                "{which}container \"{}\" in pod \"{}\" {state}",
+                self.name(),
+                pod.name
+            ))
         })?;
         Ok(log.read(options, Timestamp::now()))
     }
 
     /// Runs the container until it may not run again. True when it ended well.
-    pub(super) async fn run(&self, agent: &NodeAgent, pod: &core::Pod, address: Ipv4Addr, netns: &Netns<'_>, mut stop: Stop) -> bool {
+    pub(super) async fn run(
+        &self,
+        agent: &NodeAgent,
+        pod: &core::Pod,
+        address: Ipv4Addr,
+        netns: &Netns<'_>,
+        mut stop: Stop,
+    ) -> bool {
         let policy = self.policy(pod);
         let mut backoff = Duration::ZERO;
         loop {
@@ -103,7 +132,9 @@ impl Container {
                 () = requested(&mut stop) => return false,
             };
             let began = Instant::now();
-            let end = self.once(agent, pod, address, netns, launch, &mut stop).await;
+            let end = self
+                .once(agent, pod, address, netns, launch, &mut stop)
+                .await;
             let stopping = stop.borrow().is_some();
             let exit_code = end.exit_code;
             let again = !stopping && policy.restarts(exit_code);
@@ -120,7 +151,10 @@ impl Container {
             self.change(|state| {
                 state.run = Run::Waiting {
                     reason: "CrashLoopBackOff",
-                    message: Some(format!("back-off {backoff:?} restarting failed container={}", self.spec.name)),
+                    message: Some(format!(
+                        "back-off {backoff:?} restarting failed container={}",
+                        self.spec.name
+                    )),
                 };
                 state.last = Some(end);
                 state.restarts += 1;
@@ -158,15 +192,29 @@ impl Container {
             };
             let message = Some(refusal.to_string());
             let reason = refusal.reason();
-            self.change(|state| state.run = Run::Waiting { reason, message: message.clone() });
+            self.change(|state| {
+                state.run = Run::Waiting {
+                    reason,
+                    message: message.clone(),
+                }
+            });
             match refusal {
-                Refusal::Config(SourceError::Missing(_) | SourceError::Api { .. }) => sleep(pause).await,
+                Refusal::Config(SourceError::Missing(_) | SourceError::Api { .. }) => {
+                    sleep(pause).await
+                }
                 Refusal::Image(_) => {
                     sleep(timings.restart_backoff).await;
-                    self.change(|state| state.run = Run::Waiting { reason: "ImagePullBackOff", message });
+                    self.change(|state| {
+                        state.run = Run::Waiting {
+                            reason: "ImagePullBackOff",
+                            message,
+                        }
+                    });
                     std::future::pending().await
                 }
-                Refusal::Config(SourceError::Invalid(_)) | Refusal::Program(_) => std::future::pending().await,
+                Refusal::Config(SourceError::Invalid(_)) | Refusal::Program(_) => {
+                    std::future::pending().await
+                }
             }
             pause = (pause * 2).min(timings.probe_poll_limit);
         }
@@ -210,15 +258,29 @@ impl Container {
             state.ready = !probed && self.spec.readiness_probe.is_none();
         });
 
-        let (exit, message) = self.attend(agent, pod, address, &running.process, stop).await;
+        let (exit, message) = self
+            .attend(agent, pod, address, &running.process, stop)
+            .await;
         // The PID namespace is gone with its PID 1, so the pipes end too.
         copies.join_all().await;
         log.close();
         *lock(&self.running) = None;
         self.change(|state| (state.started, state.ready) = (false, false));
-        let reason = if exit.status() == 0 { "Completed" } else { "Error" };
+        let reason = if exit.status() == 0 {
+            "Completed"
+        } else {
+            "Error"
+        };
         let (exit_code, signal, finished_at) = (exit.status(), exit.signal, Timestamp::now());
-        Termination { exit_code, signal, reason, message, started_at: Some(started_at), finished_at, id: Some(id) }
+        Termination {
+            exit_code,
+            signal,
+            reason,
+            message,
+            started_at: Some(started_at),
+            finished_at,
+            id: Some(id),
+        }
     }
 
     async fn start(
@@ -235,11 +297,19 @@ impl Container {
         let (stdout, stdout_end) = session::output_pipe()?;
         let (stderr, stderr_end) = session::output_pipe()?;
         let stdio = [session::null()?, stdout_end, stderr_end];
-        let process = agent.spawner.start_container(launch.clone(), netns.fd, stdio).await?;
+        let process = agent
+            .spawner
+            .start_container(launch.clone(), netns.fd, stdio)
+            .await?;
         let mut copies = JoinSet::new();
         copies.spawn(Arc::clone(log).copy(stdout));
         copies.spawn(Arc::clone(log).copy(stderr));
-        tracing::debug!(pod = pod.name_any(), container = self.name(), pid = process.pid(), "started");
+        tracing::debug!(
+            pod = pod.name_any(),
+            container = self.name(),
+            pid = process.pid(),
+            "started"
+        );
         launch.root = RootSpec::default();
         Ok((Arc::new(Running { process, launch }), copies))
     }
@@ -261,7 +331,10 @@ impl Container {
         process.signal(Signal::SIGTERM);
         let own_deadline = reason.as_ref().map(|_| Instant::now() + grace(pod));
         let exit = loop {
-            let deadline = [own_deadline, *stop.borrow_and_update()].into_iter().flatten().min();
+            let deadline = [own_deadline, *stop.borrow_and_update()]
+                .into_iter()
+                .flatten()
+                .min();
             tokio::select! {
                 exit = process.wait() => break exit,
                 () = async { sleep_until(deadline.unwrap_or_else(Instant::now)).await } => {
@@ -280,11 +353,18 @@ impl Container {
         if logs.file.is_none()
             && let Some(directory) = &agent.config.log_dir
         {
-            let name = format!("{}_{}_{}.log", pod.namespace().unwrap_or_default(), pod.name_any(), self.name());
+            let name = format!(
+                "{}_{}_{}.log",
+                pod.namespace().unwrap_or_default(),
+                pod.name_any(),
+                self.name()
+            );
             let path = directory.join(name);
             match OpenOptions::new().append(true).create(true).open(&path) {
                 Ok(file) => logs.file = Some(Arc::new(file)),
-                Err(error) => tracing::error!(path = %path.display(), %error, "container log is not written"),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "container log is not written")
+                }
             }
         }
         let log = Log::new(logs.file.clone());
@@ -293,7 +373,11 @@ impl Container {
     }
 
     fn report_crash(&self, agent: &NodeAgent, pod: &core::Pod, end: &Termination) {
-        let output = lock(&self.logs).current.as_ref().map(|log| log.tail(CRASH_OUTPUT)).unwrap_or_default();
+        let output = lock(&self.logs)
+            .current
+            .as_ref()
+            .map(|log| log.tail(CRASH_OUTPUT))
+            .unwrap_or_default();
         let mut restart_count = 0;
         self.change(|state| restart_count = state.restarts);
         agent.crashed(Crash {
@@ -321,8 +405,15 @@ pub(super) async fn requested(stop: &mut Stop) {
 }
 
 pub(super) fn grace(pod: &core::Pod) -> Duration {
-    let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-    Duration::from_secs(seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(30))
+    let seconds = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.termination_grace_period_seconds);
+    Duration::from_secs(
+        seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .unwrap_or(30),
+    )
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

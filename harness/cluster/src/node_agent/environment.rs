@@ -48,7 +48,11 @@ impl Environment {
                 (None, Some(map)) => (Kind::ConfigMap, &map.name, map.optional),
                 (None, None) => continue,
             };
-            for (key, value) in sources.data(kind, name, optional == Some(true)).await?.unwrap_or_default() {
+            for (key, value) in sources
+                .data(kind, name, optional == Some(true))
+                .await?
+                .unwrap_or_default()
+            {
                 environment.set(&format!("{prefix}{key}"), &String::from_utf8_lossy(&value));
             }
         }
@@ -76,7 +80,9 @@ impl Environment {
         while let Some(at) = rest.find('$') {
             expanded.push_str(&rest[..at]);
             rest = &rest[at + 1..];
-            let reference = rest.strip_prefix('(').and_then(|inner| inner.split_once(')'));
+            let reference = rest
+                .strip_prefix('(')
+                .and_then(|inner| inner.split_once(')'));
             if let Some(after) = rest.strip_prefix('$') {
                 expanded.push('$');
                 rest = after;
@@ -100,7 +106,10 @@ impl Environment {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     fn set(&mut self, name: &str, value: &str) {
@@ -111,22 +120,52 @@ impl Environment {
     }
 }
 
-async fn resolve(source: &EnvVarSource, pod: &Pod, address: Ipv4Addr, sources: &Sources<'_>) -> Result<Option<String>, Error> {
-    let text = |value: Option<Vec<u8>>| value.map(|value| String::from_utf8_lossy(&value).into_owned());
+async fn resolve(
+    source: &EnvVarSource,
+    pod: &Pod,
+    address: Ipv4Addr,
+    sources: &Sources<'_>,
+) -> Result<Option<String>, Error> {
+    let text =
+        |value: Option<Vec<u8>>| value.map(|value| String::from_utf8_lossy(&value).into_owned());
     if let Some(key) = &source.secret_key_ref {
-        return Ok(text(sources.value(Kind::Secret, &key.name, &key.key, key.optional == Some(true)).await?));
+        return Ok(text(
+            sources
+                .value(
+                    Kind::Secret,
+                    &key.name,
+                    &key.key,
+                    key.optional == Some(true),
+                )
+                .await?,
+        ));
     }
     if let Some(key) = &source.config_map_key_ref {
-        return Ok(text(sources.value(Kind::ConfigMap, &key.name, &key.key, key.optional == Some(true)).await?));
+        return Ok(text(
+            sources
+                .value(
+                    Kind::ConfigMap,
+                    &key.name,
+                    &key.key,
+                    key.optional == Some(true),
+                )
+                .await?,
+        ));
     }
     if let Some(reference) = &source.field_ref {
         return field(reference, pod, address).map(Some);
     }
-    Err(Error::Invalid("this node resolves secretKeyRef, configMapKeyRef and fieldRef only".into()))
+    Err(Error::Invalid(
+        "this node resolves secretKeyRef, configMapKeyRef and fieldRef only".into(),
+    ))
 }
 
 /// The downward API (Kubernetes documentation, "Downward API", available fields).
-pub(super) fn field(reference: &ObjectFieldSelector, pod: &Pod, address: Ipv4Addr) -> Result<String, Error> {
+pub(super) fn field(
+    reference: &ObjectFieldSelector,
+    pod: &Pod,
+    address: Ipv4Addr,
+) -> Result<String, Error> {
     let spec = pod.spec.as_ref();
     let keyed = |path: &str| {
         let (map, key) = path.strip_suffix("']")?.split_once("['")?;
@@ -137,7 +176,10 @@ pub(super) fn field(reference: &ObjectFieldSelector, pod: &Pod, address: Ipv4Add
         }
     };
     let listed = |map: &std::collections::BTreeMap<String, String>| {
-        map.iter().map(|(key, value)| format!("{key}={value:?}")).collect::<Vec<_>>().join("\n")
+        map.iter()
+            .map(|(key, value)| format!("{key}={value:?}"))
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     let unset = |value: Option<&String>| value.cloned().unwrap_or_default();
     Ok(match reference.field_path.as_str() {
@@ -147,10 +189,14 @@ pub(super) fn field(reference: &ObjectFieldSelector, pod: &Pod, address: Ipv4Add
         "metadata.labels" => listed(pod.labels()),
         "metadata.annotations" => listed(pod.annotations()),
         "spec.nodeName" => unset(spec.and_then(|spec| spec.node_name.as_ref())),
-        "spec.serviceAccountName" => unset(spec.and_then(|spec| spec.service_account_name.as_ref())),
+        "spec.serviceAccountName" => {
+            unset(spec.and_then(|spec| spec.service_account_name.as_ref()))
+        }
         "status.podIP" | "status.podIPs" => address.to_string(),
         "status.hostIP" | "status.hostIPs" => NODE_ADDRESS.to_string(),
-        path => keyed(path).ok_or_else(|| Error::Invalid(format!("fieldRef {path} is not known")))?,
+        path => {
+            keyed(path).ok_or_else(|| Error::Invalid(format!("fieldRef {path} is not known")))?
+        }
     })
 }
 
@@ -185,8 +231,16 @@ mod tests {
             "metadata": { "name": "pod", "labels": { "app": "ehr-sync" } },
         }))
         .unwrap();
-        let reference = ObjectFieldSelector { field_path: path.into(), ..ObjectFieldSelector::default() };
-        assert_eq!(field(&reference, &pod, Ipv4Addr::new(10, 244, 0, 10)).ok().as_deref(), expected);
+        let reference = ObjectFieldSelector {
+            field_path: path.into(),
+            ..ObjectFieldSelector::default()
+        };
+        assert_eq!(
+            field(&reference, &pod, Ipv4Addr::new(10, 244, 0, 10))
+                .ok()
+                .as_deref(),
+            expected
+        );
     }
 
     #[test]
@@ -195,6 +249,9 @@ mod tests {
         for (name, value) in [("A", "1"), ("B", "2"), ("A", "3")] {
             environment.set(name, value);
         }
-        assert_eq!(environment.into_inner(), [("A".into(), "3".into()), ("B".into(), "2".into())]);
+        assert_eq!(
+            environment.into_inner(),
+            [("A".into(), "3".into()), ("B".into(), "2".into())]
+        );
     }
 }

@@ -39,12 +39,22 @@ struct Inner {
 struct Line {
     at: Timestamp,
     text: Bytes,
+    /// False for a part of a line: the stream ended without a newline, or the line is too long.
+    complete: bool,
 }
 
 impl Log {
     pub(super) fn new(file: Option<Arc<File>>) -> Arc<Self> {
-        let inner = Inner { lines: VecDeque::new(), bytes: 0, first: 0, file };
-        Arc::new(Self { inner: Mutex::new(inner), progress: watch::Sender::new((0, false)) })
+        let inner = Inner {
+            lines: VecDeque::new(),
+            bytes: 0,
+            first: 0,
+            file,
+        };
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            progress: watch::Sender::new((0, false)),
+        })
     }
 
     /// Copies a stream, line by line, until it ends.
@@ -57,15 +67,15 @@ impl Log {
             }
             while let Some(end) = pending.iter().take(LINE).position(|&byte| byte == b'\n') {
                 let line = pending.split_to(end + 1);
-                self.push(&line[..end]);
+                self.push(&line[..end], true);
             }
             while pending.len() >= LINE {
                 let part = pending.split_to(LINE);
-                self.push(&part);
+                self.push(&part, false);
             }
         }
         if !pending.is_empty() {
-            self.push(&pending);
+            self.push(&pending, false);
         }
     }
 
@@ -78,40 +88,79 @@ impl Log {
     pub(super) fn tail(&self, count: usize) -> Vec<String> {
         let inner = self.lock();
         let skip = inner.lines.len().saturating_sub(count);
-        inner.lines.iter().skip(skip).map(|line| String::from_utf8_lossy(&line.text).into_owned()).collect()
+        inner
+            .lines
+            .iter()
+            .skip(skip)
+            .map(|line| String::from_utf8_lossy(&line.text).into_owned())
+            .collect()
     }
 
     /// The lines that the options ask for, and with `follow` all later ones until the container ends.
-    pub(super) fn read(self: &Arc<Self>, options: LogOptions, now: Timestamp) -> impl Stream<Item = Bytes> + use<> {
+    pub(super) fn read(
+        self: &Arc<Self>,
+        options: LogOptions,
+        now: Timestamp,
+    ) -> impl Stream<Item = Bytes> + use<> {
         let start = self.start(&options, now);
-        let state = Cursor { log: Arc::clone(self), next: start, left: options.limit_bytes, progress: self.progress.subscribe(), options };
-        futures::stream::unfold(state, |mut cursor| async move { Some((cursor.next().await?, cursor)) })
+        let state = Cursor {
+            log: Arc::clone(self),
+            next: start,
+            left: options.limit_bytes,
+            progress: self.progress.subscribe(),
+            options,
+        };
+        futures::stream::unfold(state, |mut cursor| async move {
+            Some((cursor.next().await?, cursor))
+        })
     }
 
     fn start(&self, options: &LogOptions, now: Timestamp) -> u64 {
         let inner = self.lock();
         let mut skip = 0;
-        if let Some(seconds) = options.since_seconds.and_then(|seconds| i64::try_from(seconds).ok()) {
-            let since = now.saturating_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN);
+        if let Some(seconds) = options
+            .since_seconds
+            .and_then(|seconds| i64::try_from(seconds).ok())
+        {
+            let since = now
+                .saturating_sub(SignedDuration::from_secs(seconds))
+                .unwrap_or(Timestamp::MIN);
             skip = inner.lines.partition_point(|line| line.at < since);
         }
         if let Some(tail) = options.tail_lines {
-            skip = skip.max(inner.lines.len().saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX)));
+            skip = skip.max(
+                inner
+                    .lines
+                    .len()
+                    .saturating_sub(usize::try_from(tail).unwrap_or(usize::MAX)),
+            );
         }
         inner.first + skip as u64
     }
 
-    fn push(&self, text: &[u8]) {
-        let line = Line { at: Timestamp::now(), text: Bytes::copy_from_slice(text) };
+    fn push(&self, text: &[u8], complete: bool) {
+        let line = Line {
+            at: Timestamp::now(),
+            text: Bytes::copy_from_slice(text),
+            complete,
+        };
         let mut inner = self.lock();
         if let Some(file) = inner.file.clone() {
             // One write per line, so that lines of several containers' streams stay whole. A full disk must not stop the container.
-            let _ = (&*file).write_all(&line.rendered(true));
+            let _ = (&*file).write_all(
+                &Line {
+                    complete: true,
+                    ..line.clone()
+                }
+                .rendered(true),
+            );
         }
         inner.bytes += line.text.len();
         inner.lines.push_back(line);
         while inner.lines.len() > LINES || inner.bytes > BYTES {
-            let Some(oldest) = inner.lines.pop_front() else { break };
+            let Some(oldest) = inner.lines.pop_front() else {
+                break;
+            };
             inner.bytes -= oldest.text.len();
             inner.first += 1;
         }
@@ -132,7 +181,9 @@ impl Line {
             text.extend_from_slice(format!("{:.9} ", self.at).as_bytes());
         }
         text.extend_from_slice(&self.text);
-        text.push(b'\n');
+        if self.complete {
+            text.push(b'\n');
+        }
         text
     }
 }
@@ -153,7 +204,10 @@ impl Cursor {
         }
         let next = self.next;
         let line = if self.options.follow {
-            self.progress.wait_for(|&(lines, closed)| lines > next || closed).await.ok()?;
+            self.progress
+                .wait_for(|&(lines, closed)| lines > next || closed)
+                .await
+                .ok()?;
             self.log.line(next)?
         } else {
             self.log.line(next)?
@@ -194,21 +248,69 @@ mod tests {
         let log = Log::new(None);
         Arc::clone(&log).copy(&b"one\ntwo\nthree"[..]).await;
         let all = LogOptions::default();
-        assert_eq!(text(&log, all.clone()).await, "one\ntwo\nthree\n");
-        assert_eq!(text(&log, LogOptions { tail_lines: Some(1), ..all.clone() }).await, "three\n");
-        assert_eq!(text(&log, LogOptions { limit_bytes: Some(5), ..all.clone() }).await, "one\nt");
-        assert_eq!(text(&log, LogOptions { since_seconds: Some(60), ..all.clone() }).await, "one\ntwo\nthree\n");
-        let stamped = text(&log, LogOptions { timestamps: true, tail_lines: Some(1), ..all }).await;
-        assert!(stamped.ends_with("Z three\n") && stamped.len() == "2026-01-01T00:00:00.000000000Z three\n".len(), "{stamped}");
+        assert_eq!(text(&log, all.clone()).await, "one\ntwo\nthree");
+        assert_eq!(
+            text(
+                &log,
+                LogOptions {
+                    tail_lines: Some(1),
+                    ..all.clone()
+                }
+            )
+            .await,
+            "three"
+        );
+        assert_eq!(
+            text(
+                &log,
+                LogOptions {
+                    limit_bytes: Some(5),
+                    ..all.clone()
+                }
+            )
+            .await,
+            "one\nt"
+        );
+        assert_eq!(
+            text(
+                &log,
+                LogOptions {
+                    since_seconds: Some(60),
+                    ..all.clone()
+                }
+            )
+            .await,
+            "one\ntwo\nthree"
+        );
+        let stamped = text(
+            &log,
+            LogOptions {
+                timestamps: true,
+                tail_lines: Some(1),
+                ..all
+            },
+        )
+        .await;
+        assert!(
+            stamped.ends_with("Z three")
+                && stamped.len() == "2026-01-01T00:00:00.000000000Z three".len(),
+            "{stamped}"
+        );
     }
 
     #[tokio::test]
     async fn a_follower_sees_later_lines_and_ends_with_the_container() {
         let log = Log::new(None);
-        log.push(b"before");
-        let mut follow = Box::pin(log.read(LogOptions { follow: true, ..LogOptions::default() }, Timestamp::now()));
+        log.push(b"before", true);
+        let mut follow = Box::pin(log.read(
+            LogOptions {
+                follow: true,
+                ..LogOptions::default()
+            },
+            Timestamp::now(),
+        ));
         assert_eq!(follow.next().await.unwrap(), "before\n");
-        log.push(b"after");
+        log.push(b"after", true);
         assert_eq!(follow.next().await.unwrap(), "after\n");
         log.close();
         assert_eq!(follow.next().await, None);
@@ -217,7 +319,9 @@ mod tests {
     #[tokio::test]
     async fn memory_is_bounded_and_long_lines_are_cut() {
         let log = Log::new(None);
-        Arc::clone(&log).copy(&vec![b'x'; BYTES + 3 * LINE][..]).await;
+        Arc::clone(&log)
+            .copy(&vec![b'x'; BYTES + 3 * LINE][..])
+            .await;
         let inner = log.lock();
         assert!(inner.bytes <= BYTES);
         assert!(inner.lines.iter().all(|line| line.text.len() <= LINE));

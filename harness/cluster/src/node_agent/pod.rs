@@ -64,11 +64,18 @@ enum NoNetwork {
 
 impl Entry {
     pub(super) fn start(agent: Arc<NodeAgent>, pod: Pod) -> Self {
-        let shared = Arc::new(Shared { state: Mutex::new(PodState::new(&pod)), changed: Notify::new() });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(PodState::new(&pod)),
+            changed: Notify::new(),
+        });
         let spec = pod.spec.clone().unwrap_or_default();
         let container = |slot, spec| Container::new(Arc::clone(&shared), slot, spec);
-        let main: Vec<_> =
-            spec.containers.into_iter().enumerate().map(|(index, spec)| container(Slot::Main(index), spec)).collect();
+        let main: Vec<_> = spec
+            .containers
+            .into_iter()
+            .enumerate()
+            .map(|(index, spec)| container(Slot::Main(index), spec))
+            .collect();
         let init: Vec<_> = spec
             .init_containers
             .into_iter()
@@ -88,7 +95,12 @@ impl Entry {
             sent: tokio::sync::Mutex::new(None),
         };
         let uid = worker.uid.clone();
-        Self { uid, desired, containers: main.into_iter().chain(init).collect(), task: tokio::spawn(worker.work()) }
+        Self {
+            uid,
+            desired,
+            containers: main.into_iter().chain(init).collect(),
+            task: tokio::spawn(worker.work()),
+        }
     }
 
     pub(super) fn update(&self, update: Update) {
@@ -106,7 +118,10 @@ impl Entry {
     }
 
     pub(super) fn container(&self, name: Option<&str>) -> Option<Arc<Container>> {
-        self.containers.iter().find(|container| name.is_none_or(|name| container.name() == name)).cloned()
+        self.containers
+            .iter()
+            .find(|container| name.is_none_or(|name| container.name() == name))
+            .cloned()
     }
 
     /// Resolves when nothing of the Pod is left.
@@ -119,10 +134,24 @@ impl Entry {
 
 impl Desired {
     fn of(pod: &Pod) -> Self {
-        match (&pod.metadata.deletion_timestamp, pod.metadata.deletion_grace_period_seconds) {
+        match (
+            &pod.metadata.deletion_timestamp,
+            pod.metadata.deletion_grace_period_seconds,
+        ) {
             (None, _) => Self::Run,
-            (Some(_), Some(seconds)) => Self::Delete(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))),
+            (Some(_), Some(seconds)) => {
+                Self::Delete(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+            }
             (Some(_), None) => Self::Delete(grace(pod)),
+        }
+    }
+
+    /// When everything must have ended.
+    fn deadline(self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::Run => None,
+            Self::Delete(grace) => Some(now + grace),
+            Self::Gone => Some(now),
         }
     }
 }
@@ -161,11 +190,7 @@ impl Worker {
             tokio::pin!(life, reporting);
             let mut over = false;
             loop {
-                match wanted {
-                    Desired::Run => {}
-                    Desired::Delete(grace) => drop(stop_sender.send_replace(Some(Instant::now() + grace))),
-                    Desired::Gone => drop(stop_sender.send_replace(Some(Instant::now()))),
-                }
+                stop_sender.send_replace(wanted.deadline(Instant::now()));
                 if over && wanted != Desired::Run {
                     break;
                 }
@@ -178,7 +203,9 @@ impl Worker {
                 }
             }
         }
-        self.agent.spawner.remove_empty_dir(&empty_dir(&self.pod, ""));
+        self.agent
+            .spawner
+            .remove_empty_dir(&empty_dir(&self.pod, ""));
         if wanted != Desired::Gone {
             self.report().await;
             self.delete().await;
@@ -192,31 +219,58 @@ impl Worker {
     /// From binding to the end of the last container.
     async fn live(&self, mut stop: Stop) {
         self.bind().await;
-        let Some((address, attachment)) = self.connect(&mut stop).await else { return };
-        let netns = Netns { fd: attachment.netns() };
+        let Some((address, attachment)) = self.connect(&mut stop).await else {
+            return;
+        };
+        let netns = Netns {
+            fd: attachment.netns(),
+        };
         for container in &self.init {
-            if !container.run(&self.agent, &self.pod, address, &netns, stop.clone()).await {
+            if !container
+                .run(&self.agent, &self.pod, address, &netns, stop.clone())
+                .await
+            {
                 return;
             }
         }
-        join_all(self.main.iter().map(|container| container.run(&self.agent, &self.pod, address, &netns, stop.clone()))).await;
+        join_all(
+            self.main.iter().map(|container| {
+                container.run(&self.agent, &self.pod, address, &netns, stop.clone())
+            }),
+        )
+        .await;
     }
 
     /// With one node, scheduling is writing its name down.
     async fn bind(&self) {
-        if self.pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
+        if self
+            .pod
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.node_name.is_some())
+        {
             return;
         }
         let binding = Binding {
-            metadata: kube::api::ObjectMeta { name: Some(self.pod.name_any()), ..Default::default() },
+            metadata: kube::api::ObjectMeta {
+                name: Some(self.pod.name_any()),
+                ..Default::default()
+            },
             target: ObjectReference {
                 kind: Some("Node".into()),
                 name: Some(self.agent.config.node_name.clone()),
                 ..ObjectReference::default()
             },
         };
-        let bound: Result<serde_json::Value, _> =
-            self.api().create_subresource("binding", &self.pod.name_any(), &PostParams::default(), &binding).await;
+        let bound: Result<serde_json::Value, _> = self
+            .api()
+            .create_subresource(
+                "binding",
+                &self.pod.name_any(),
+                &PostParams::default(),
+                &binding,
+            )
+            .await;
         if let Err(error) = bound {
             tracing::warn!(pod = self.pod.name_any(), %error, "binding failed");
         }
@@ -237,7 +291,9 @@ impl Worker {
                     self.report().await;
                     return Some((address, attachment));
                 }
-                Err(error) => tracing::error!(pod = self.pod.name_any(), %error, "the pod gets no network"),
+                Err(error) => {
+                    tracing::error!(pod = self.pod.name_any(), %error, "the pod gets no network")
+                }
             }
             tokio::select! {
                 () = sleep(pause) => {}
@@ -276,7 +332,11 @@ impl Worker {
             return;
         }
         let patch = Patch::Merge(json!({ "status": status }));
-        match self.api().patch_status(&self.pod.name_any(), &PatchParams::default(), &patch).await {
+        match self
+            .api()
+            .patch_status(&self.pod.name_any(), &PatchParams::default(), &patch)
+            .await
+        {
             Ok(_) => *sent = Some(status),
             Err(kube::Error::Api(error)) if error.code == 404 => {}
             Err(error) => tracing::warn!(pod = self.pod.name_any(), %error, "status not written"),
@@ -287,17 +347,25 @@ impl Worker {
     async fn delete(&self) {
         let parameters = DeleteParams {
             grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions { uid: Some(self.uid.clone()), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: Some(self.uid.clone()),
+                resource_version: None,
+            }),
             ..DeleteParams::default()
         };
         match self.api().delete(&self.pod.name_any(), &parameters).await {
             Ok(_) => {}
             Err(kube::Error::Api(error)) if matches!(error.code, 404 | 409) => {}
-            Err(error) => tracing::warn!(pod = self.pod.name_any(), %error, "the pod was not deleted"),
+            Err(error) => {
+                tracing::warn!(pod = self.pod.name_any(), %error, "the pod was not deleted")
+            }
         }
     }
 
     fn api(&self) -> Api<Pod> {
-        Api::namespaced(self.agent.client.clone(), &self.pod.namespace().unwrap_or_default())
+        Api::namespaced(
+            self.agent.client.clone(),
+            &self.pod.namespace().unwrap_or_default(),
+        )
     }
 }

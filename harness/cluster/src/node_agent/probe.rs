@@ -16,12 +16,22 @@ use super::{NodeAgent, session};
 const STATUS_LINE: usize = 64;
 
 /// Runs the probes of one started container. Returns only when the container must be restarted, with the reason.
-pub(super) async fn watch(agent: &NodeAgent, container: &Container, spec: &ContainerSpec, address: Ipv4Addr) -> String {
-    let target = Target { agent, container, spec, address };
-    if let Some(probe) = &spec.startup_probe {
-        if let Err(reason) = target.until_first_success(probe, true).await {
-            return format!("startup probe failed: {reason}");
-        }
+pub(super) async fn watch(
+    agent: &NodeAgent,
+    container: &Container,
+    spec: &ContainerSpec,
+    address: Ipv4Addr,
+) -> String {
+    let target = Target {
+        agent,
+        container,
+        spec,
+        address,
+    };
+    if let Some(probe) = &spec.startup_probe
+        && let Err(reason) = target.until_first_success(probe, true).await
+    {
+        return format!("startup probe failed: {reason}");
     }
     container.change(|state| {
         state.started = true;
@@ -92,7 +102,8 @@ impl Target<'_> {
 
     async fn until_dead(&self, probe: &Probe) -> String {
         sleep(seconds(probe.initial_delay_seconds, 0)).await;
-        self.until_failures(probe, threshold(probe.failure_threshold, 3)).await
+        self.until_failures(probe, threshold(probe.failure_threshold, 3))
+            .await
     }
 
     /// Returns after so many failures in a row, one period apart.
@@ -114,17 +125,26 @@ impl Target<'_> {
 
     async fn check(&self, probe: &Probe) -> Result<(), String> {
         let limit = seconds(probe.timeout_seconds, 1);
-        timeout(limit, self.once(probe)).await.unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
+        timeout(limit, self.once(probe))
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {limit:?}")))
     }
 
     async fn once(&self, probe: &Probe) -> Result<(), String> {
         if let Some(get) = &probe.http_get {
             self.http(get).await
         } else if let Some(socket) = &probe.tcp_socket {
-            self.connect(&socket.port, socket.host.as_deref()).await.map(drop)
+            self.connect(&socket.port, socket.host.as_deref())
+                .await
+                .map(drop)
         } else if let Some(exec) = &probe.exec {
             let command = exec.command.clone().unwrap_or_default();
-            let options = ExecOptions { command, stdout: true, stderr: true, ..ExecOptions::default() };
+            let options = ExecOptions {
+                command,
+                stdout: true,
+                stderr: true,
+                ..ExecOptions::default()
+            };
             let session = session::start(&self.agent.spawner, self.container, options).await;
             match session::exit_code(session.map_err(|error| error.to_string())?).await {
                 0 => Ok(()),
@@ -140,13 +160,21 @@ impl Target<'_> {
             return Err("this node probes plain HTTP only".into());
         }
         let (mut stream, peer) = self.connect(&get.port, get.host.as_deref()).await?;
-        let headers: String =
-            get.http_headers.iter().flatten().map(|header| format!("{}: {}\r\n", header.name, header.value)).collect();
+        let headers: String = get
+            .http_headers
+            .iter()
+            .flatten()
+            .map(|header| format!("{}: {}\r\n", header.name, header.value))
+            .collect();
         let path = get.path.as_deref().unwrap_or("/");
         let slash = if path.starts_with('/') { "" } else { "/" };
-        let request =
-            format!("GET {slash}{path} HTTP/1.1\r\nHost: {peer}\r\nUser-Agent: kube-probe/1.34\r\nConnection: close\r\n{headers}\r\n");
-        stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+        let request = format!(
+            "GET {slash}{path} HTTP/1.1\r\nHost: {peer}\r\nUser-Agent: kube-probe/1.34\r\nConnection: close\r\n{headers}\r\n"
+        );
+        stream
+            .write_all(request.as_bytes())
+            .await
+            .map_err(|error| error.to_string())?;
         let mut line = [0; STATUS_LINE];
         let mut length = 0;
         while length < STATUS_LINE && !line[..length].contains(&b'\n') {
@@ -163,33 +191,54 @@ impl Target<'_> {
         }
     }
 
-    async fn connect(&self, port: &IntOrString, host: Option<&str>) -> Result<(tokio::net::TcpStream, SocketAddr), String> {
+    async fn connect(
+        &self,
+        port: &IntOrString,
+        host: Option<&str>,
+    ) -> Result<(tokio::net::TcpStream, SocketAddr), String> {
         let address = match host {
-            Some(host) => host.parse().map_err(|_| format!("probe host {host:?} is not an IPv4 address"))?,
+            Some(host) => host
+                .parse()
+                .map_err(|_| format!("probe host {host:?} is not an IPv4 address"))?,
             None => self.address,
         };
         let port = match port {
             IntOrString::Int(number) => u16::try_from(*number).ok(),
             IntOrString::String(name) => {
-                let named = self.spec.ports.iter().flatten().find(|port| port.name.as_ref() == Some(name));
+                let named = self
+                    .spec
+                    .ports
+                    .iter()
+                    .flatten()
+                    .find(|port| port.name.as_ref() == Some(name));
                 named.and_then(|port| u16::try_from(port.container_port).ok())
             }
         };
         let port = port.ok_or("the probe's port is no port of the container")?;
         let peer = SocketAddr::from((address, port));
         let stream = self.agent.network.node().connect(peer).await;
-        stream.map(|stream| (stream, peer)).map_err(|error| format!("dial tcp {peer}: {error}"))
+        stream
+            .map(|stream| (stream, peer))
+            .map_err(|error| format!("dial tcp {peer}: {error}"))
     }
 }
 
 /// The code in `HTTP/1.1 200 OK`.
 fn status(line: &[u8]) -> Option<u16> {
     let line = std::str::from_utf8(line.split(|&byte| byte == b'\r').next()?).ok()?;
-    line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()
+    line.strip_prefix("HTTP/1.")?
+        .split(' ')
+        .nth(1)?
+        .parse()
+        .ok()
 }
 
 fn seconds(value: Option<i32>, default: u64) -> Duration {
-    Duration::from_secs(value.and_then(|value| u64::try_from(value).ok()).unwrap_or(default))
+    Duration::from_secs(
+        value
+            .and_then(|value| u64::try_from(value).ok())
+            .unwrap_or(default),
+    )
 }
 
 fn period(probe: &Probe) -> Duration {
@@ -197,7 +246,10 @@ fn period(probe: &Probe) -> Duration {
 }
 
 fn threshold(value: Option<i32>, default: u32) -> u32 {
-    value.and_then(|value| u32::try_from(value).ok()).unwrap_or(default).max(1)
+    value
+        .and_then(|value| u32::try_from(value).ok())
+        .unwrap_or(default)
+        .max(1)
 }
 
 #[cfg(test)]

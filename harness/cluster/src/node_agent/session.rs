@@ -23,7 +23,11 @@ const CHUNK: usize = 16 * 1024;
 
 /// Starts the command. What the kernel refuses to run shows as a message on standard error and exit code 126 or 127, as a
 /// shell would.
-pub(super) async fn start(spawner: &Spawner, container: &Container, options: ExecOptions) -> Result<ExecSession, KubeletError> {
+pub(super) async fn start(
+    spawner: &Spawner,
+    container: &Container,
+    options: ExecOptions,
+) -> Result<ExecSession, KubeletError> {
     let running = container.running().ok_or_else(|| {
         KubeletError::BadRequest(format!("container {} is not running", container.name()))
     })?;
@@ -40,13 +44,26 @@ pub(super) async fn start(spawner: &Spawner, container: &Container, options: Exe
         Ok(process) => {
             let mut tasks = JoinSet::new();
             tasks.spawn(attend(process, streams, stdin, output_sender));
-            Ok(ExecSession { stdin: stdin_sender, output, guard: Box::new(tasks) })
+            Ok(ExecSession {
+                stdin: stdin_sender,
+                output,
+                guard: Box::new(tasks),
+            })
         }
         Err(Error::Setup { step, message }) => {
             // The queue is empty and holds more than two.
-            let _ = output_sender.try_send(ExecOutput::Stderr(format!("{step}: {message}\n").into()));
-            let _ = output_sender.try_send(ExecOutput::Exit(if step.starts_with("running") { 126 } else { 127 }));
-            Ok(ExecSession { stdin: stdin_sender, output, guard: Box::new(()) })
+            let _ =
+                output_sender.try_send(ExecOutput::Stderr(format!("{step}: {message}\n").into()));
+            let _ = output_sender.try_send(ExecOutput::Exit(if step.starts_with("running") {
+                126
+            } else {
+                127
+            }));
+            Ok(ExecSession {
+                stdin: stdin_sender,
+                output,
+                guard: Box::new(()),
+            })
         }
         Err(error) => Err(internal(error)),
     }
@@ -68,7 +85,11 @@ fn internal(error: impl std::fmt::Display) -> KubeletError {
 
 /// The harness's ends of the command's streams.
 enum Streams {
-    Pipes { stdin: Option<pipe::Sender>, stdout: pipe::Receiver, stderr: pipe::Receiver },
+    Pipes {
+        stdin: Option<pipe::Sender>,
+        stdout: pipe::Receiver,
+        stderr: pipe::Receiver,
+    },
     Terminal(Arc<AsyncFd<OwnedFd>>),
 }
 
@@ -88,7 +109,14 @@ impl Streams {
         };
         let (stdout, stdout_end) = output_pipe()?;
         let (stderr, stderr_end) = output_pipe()?;
-        Ok((Self::Pipes { stdin, stdout, stderr }, [stdin_end, stdout_end, stderr_end]))
+        Ok((
+            Self::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            },
+            [stdin_end, stdout_end, stderr_end],
+        ))
     }
 }
 
@@ -110,9 +138,18 @@ pub(super) fn null() -> io::Result<OwnedFd> {
 }
 
 /// Carries the streams until the command has ended and everything it wrote is delivered. Dropping this kills it.
-async fn attend(process: Process, streams: Streams, stdin: mpsc::Receiver<Bytes>, output: mpsc::Sender<ExecOutput>) {
+async fn attend(
+    process: Process,
+    streams: Streams,
+    stdin: mpsc::Receiver<Bytes>,
+    output: mpsc::Sender<ExecOutput>,
+) {
     match streams {
-        Streams::Pipes { stdin: to, stdout, stderr } => {
+        Streams::Pipes {
+            stdin: to,
+            stdout,
+            stderr,
+        } => {
             let copies = async {
                 tokio::join!(
                     read(stdout, ExecOutput::Stdout, &output),
@@ -137,10 +174,18 @@ async fn attend(process: Process, streams: Streams, stdin: mpsc::Receiver<Bytes>
     let _ = output.send(ExecOutput::Exit(exit.status())).await;
 }
 
-async fn read(mut from: pipe::Receiver, kind: fn(Bytes) -> ExecOutput, to: &mpsc::Sender<ExecOutput>) {
+async fn read(
+    mut from: pipe::Receiver,
+    kind: fn(Bytes) -> ExecOutput,
+    to: &mpsc::Sender<ExecOutput>,
+) {
     let mut chunk = vec![0; CHUNK];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        if to.send(kind(Bytes::copy_from_slice(&chunk[..length]))).await.is_err() {
+        if to
+            .send(kind(Bytes::copy_from_slice(&chunk[..length])))
+            .await
+            .is_err()
+        {
             break;
         }
     }
@@ -162,7 +207,11 @@ async fn read_terminal(master: Arc<AsyncFd<OwnedFd>>, to: &mpsc::Sender<ExecOutp
         // EIO is how a terminal says that its last user is gone.
         match master.async_io(Interest::READABLE, read).await {
             Ok(length @ 1..) => {
-                if to.send(ExecOutput::Stdout(Bytes::copy_from_slice(&chunk[..length]))).await.is_err() {
+                if to
+                    .send(ExecOutput::Stdout(Bytes::copy_from_slice(&chunk[..length])))
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }

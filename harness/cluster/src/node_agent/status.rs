@@ -46,8 +46,13 @@ pub(super) struct ContainerState {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Run {
-    Waiting { reason: &'static str, message: Option<String> },
-    Running { since: Timestamp },
+    Waiting {
+        reason: &'static str,
+        message: Option<String>,
+    },
+    Running {
+        since: Timestamp,
+    },
     Terminated(Termination),
 }
 
@@ -64,7 +69,11 @@ pub(super) struct Termination {
 
 impl RestartPolicy {
     pub(super) fn of(pod: &core::Pod) -> Self {
-        match pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()) {
+        match pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.restart_policy.as_deref())
+        {
             Some("OnFailure") => Self::OnFailure,
             Some("Never") => Self::Never,
             _ => Self::Always,
@@ -86,7 +95,10 @@ impl ContainerState {
             name: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
             id: None,
-            run: Run::Waiting { reason: "ContainerCreating", message: None },
+            run: Run::Waiting {
+                reason: "ContainerCreating",
+                message: None,
+            },
             last: None,
             restarts: 0,
             started: false,
@@ -105,7 +117,13 @@ impl ContainerState {
             started: Some(running && self.started),
             restart_count: self.restarts,
             state: Some(self.run.state()),
-            last_state: Some(self.last.clone().map_or_else(core::ContainerState::default, |last| Run::Terminated(last).state())),
+            last_state: Some(
+                self.last
+                    .clone()
+                    .map_or_else(core::ContainerState::default, |last| {
+                        Run::Terminated(last).state()
+                    }),
+            ),
             ..core::ContainerStatus::default()
         }
     }
@@ -124,10 +142,16 @@ impl Run {
         let mut state = core::ContainerState::default();
         match self {
             Self::Waiting { reason, message } => {
-                state.waiting =
-                    Some(core::ContainerStateWaiting { reason: Some((*reason).to_owned()), message: message.clone() });
+                state.waiting = Some(core::ContainerStateWaiting {
+                    reason: Some((*reason).to_owned()),
+                    message: message.clone(),
+                });
             }
-            Self::Running { since } => state.running = Some(core::ContainerStateRunning { started_at: Some(Time(*since)) }),
+            Self::Running { since } => {
+                state.running = Some(core::ContainerStateRunning {
+                    started_at: Some(Time(*since)),
+                })
+            }
             Self::Terminated(end) => {
                 state.terminated = Some(core::ContainerStateTerminated {
                     exit_code: end.exit_code,
@@ -146,13 +170,17 @@ impl Run {
 
 impl PodState {
     pub(super) fn new(pod: &core::Pod) -> Self {
-        let states = |containers: &[core::Container]| containers.iter().map(ContainerState::new).collect();
+        let states =
+            |containers: &[core::Container]| containers.iter().map(ContainerState::new).collect();
         let spec = pod.spec.as_ref();
         Self {
             address: None,
             started_at: None,
             restart: RestartPolicy::of(pod),
-            init: states(spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default()),
+            init: states(
+                spec.and_then(|spec| spec.init_containers.as_deref())
+                    .unwrap_or_default(),
+            ),
             containers: states(spec.map_or(&[], |spec| &spec.containers)),
             conditions: BTreeMap::new(),
         }
@@ -162,7 +190,8 @@ impl PodState {
     pub(super) fn status(&mut self, now: Timestamp) -> core::PodStatus {
         let phase = self.phase();
         let initialized = self.init.iter().all(ContainerState::succeeded);
-        let ready = !matches!(phase, "Succeeded" | "Failed") && self.containers.iter().all(ContainerState::is_ready);
+        let ready = !matches!(phase, "Succeeded" | "Failed")
+            && self.containers.iter().all(ContainerState::is_ready);
         let values = [
             ("PodReadyToStartContainers", self.address.is_some()),
             ("Initialized", initialized),
@@ -170,34 +199,51 @@ impl PodState {
             ("ContainersReady", ready),
             ("PodScheduled", true),
         ];
-        let conditions = values.map(|(name, value)| self.condition(name, value, phase, now)).to_vec();
+        let conditions = values
+            .map(|(name, value)| self.condition(name, value, phase, now))
+            .to_vec();
         let address = self.address.map(|address| address.to_string());
         core::PodStatus {
             phase: Some(phase.to_owned()),
             conditions: Some(conditions),
             host_ip: Some(NODE_ADDRESS.to_string()),
-            host_ips: Some(vec![core::HostIP { ip: NODE_ADDRESS.to_string() }]),
+            host_ips: Some(vec![core::HostIP {
+                ip: NODE_ADDRESS.to_string(),
+            }]),
             pod_ips: address.clone().map(|ip| vec![core::PodIP { ip }]),
             pod_ip: address,
             start_time: self.started_at.map(Time),
-            init_container_statuses: (!self.init.is_empty()).then(|| self.init.iter().map(ContainerState::status).collect()),
+            init_container_statuses: (!self.init.is_empty())
+                .then(|| self.init.iter().map(ContainerState::status).collect()),
             container_statuses: Some(self.containers.iter().map(ContainerState::status).collect()),
             qos_class: Some("BestEffort".into()),
             ..core::PodStatus::default()
         }
     }
 
-    fn condition(&mut self, name: &'static str, value: bool, phase: &str, now: Timestamp) -> core::PodCondition {
+    fn condition(
+        &mut self,
+        name: &'static str,
+        value: bool,
+        phase: &str,
+        now: Timestamp,
+    ) -> core::PodCondition {
         let entry = self.conditions.entry(name).or_insert((value, now));
         if entry.0 != value {
             *entry = (value, now);
         }
         let (reason, message) = match (name, value, phase) {
-            ("Ready" | "ContainersReady", false, "Succeeded") => (Some("PodCompleted".into()), None),
+            ("Ready" | "ContainersReady", false, "Succeeded") => {
+                (Some("PodCompleted".into()), None)
+            }
             ("Ready" | "ContainersReady", false, "Failed") => (Some("PodFailed".into()), None),
             ("Ready" | "ContainersReady", false, _) => {
-                let unready: Vec<_> =
-                    self.containers.iter().filter(|state| !state.is_ready()).map(|state| state.name.as_str()).collect();
+                let unready: Vec<_> = self
+                    .containers
+                    .iter()
+                    .filter(|state| !state.is_ready())
+                    .map(|state| state.name.as_str())
+                    .collect();
                 let message = format!("containers with unready status: [{}]", unready.join(" "));
                 (Some("ContainersNotReady".into()), Some(message))
             }
@@ -223,7 +269,11 @@ impl PodState {
             return "Pending";
         }
         let ends = |state: &ContainerState| matches!(state.run, Run::Terminated(_));
-        if self.containers.iter().any(|state| matches!(state.run, Run::Waiting { .. }) && state.last.is_none()) {
+        if self
+            .containers
+            .iter()
+            .any(|state| matches!(state.run, Run::Waiting { .. }) && state.last.is_none())
+        {
             "Pending"
         } else if !self.containers.iter().all(ends) || self.restart == RestartPolicy::Always {
             "Running"
@@ -245,19 +295,36 @@ mod tests {
 
     fn ended(exit_code: i32) -> Termination {
         let finished_at = Timestamp::UNIX_EPOCH;
-        Termination { exit_code, signal: None, reason: "Error", message: None, started_at: None, finished_at, id: None }
+        Termination {
+            exit_code,
+            signal: None,
+            reason: "Error",
+            message: None,
+            started_at: None,
+            finished_at,
+            id: None,
+        }
     }
 
     /// `w` waiting, `b` backing off after a crash, `r` running, `0` and `1` ended with that code.
     fn containers(code: &str) -> Vec<ContainerState> {
         let state = |letter: char| {
-            let mut state = ContainerState::new(&core::Container { name: letter.to_string(), ..core::Container::default() });
+            let mut state = ContainerState::new(&core::Container {
+                name: letter.to_string(),
+                ..core::Container::default()
+            });
             (state.started, state.ready) = (true, true);
             match letter {
                 'w' => {}
                 'b' => state.last = Some(ended(1)),
-                'r' => state.run = Run::Running { since: Timestamp::UNIX_EPOCH },
-                digit => state.run = Run::Terminated(ended(digit.to_digit(10).unwrap().cast_signed())),
+                'r' => {
+                    state.run = Run::Running {
+                        since: Timestamp::UNIX_EPOCH,
+                    }
+                }
+                digit => {
+                    state.run = Run::Terminated(ended(digit.to_digit(10).unwrap().cast_signed()))
+                }
             }
             state
         };
@@ -287,11 +354,22 @@ mod tests {
     #[case(RestartPolicy::Never, "", "1r", "Running", false)]
     #[case(RestartPolicy::OnFailure, "", "0", "Succeeded", false)]
     #[case(RestartPolicy::OnFailure, "", "1", "Running", false)]
-    fn phases(#[case] restart: RestartPolicy, #[case] init: &str, #[case] main: &str, #[case] phase: &str, #[case] ready: bool) {
+    fn phases(
+        #[case] restart: RestartPolicy,
+        #[case] init: &str,
+        #[case] main: &str,
+        #[case] phase: &str,
+        #[case] ready: bool,
+    ) {
         let mut state = pod(restart, init, main);
         let status = state.status(Timestamp::UNIX_EPOCH);
         assert_eq!(status.phase.unwrap(), phase);
-        let condition = status.conditions.unwrap().into_iter().find(|condition| condition.type_ == "Ready").unwrap();
+        let condition = status
+            .conditions
+            .unwrap()
+            .into_iter()
+            .find(|condition| condition.type_ == "Ready")
+            .unwrap();
         assert_eq!(condition.status == "True", ready);
     }
 
@@ -300,7 +378,10 @@ mod tests {
         let at = |seconds| Timestamp::from_second(seconds).unwrap();
         let since = |state: &mut PodState, now| {
             let conditions = state.status(at(now)).conditions.unwrap();
-            let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready").unwrap();
+            let ready = conditions
+                .into_iter()
+                .find(|condition| condition.type_ == "Ready")
+                .unwrap();
             ready.last_transition_time.unwrap().0
         };
         let mut state = pod(RestartPolicy::Always, "", "r");

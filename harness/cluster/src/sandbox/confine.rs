@@ -66,8 +66,7 @@ pub(super) fn become_image(
             .map(|(key, value)| format!("{key}={value}")),
     )
     .step(|| "reading the environment".into())?;
-    let program =
-        super::program::find(launch).step(|| "starting the container without a command".into())?;
+    let program = super::program::find(launch).step(|| "looking for the program".into())?;
 
     wire(launch, stdio).step(|| "connecting standard input and output".into())?;
     limits().step(|| "setting resource limits".into())?;

@@ -93,7 +93,12 @@ impl Spawner {
                 source,
             })?;
         let scratch = started.recv().map_err(|_| Error::ShuttingDown)??;
-        Ok(Self { requests: Mutex::new(Some(requests)), helper, scratch, thread: Mutex::new(Some(thread)) })
+        Ok(Self {
+            requests: Mutex::new(Some(requests)),
+            helper,
+            scratch,
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     /// Runs `launch` in a sandbox of its own, in the given network namespace. Returns once the image runs.
@@ -141,7 +146,10 @@ impl Spawner {
 
     fn send(&self, request: Request) -> Result<(), Error> {
         let requests = lock(&self.requests);
-        requests.as_ref().and_then(|requests| requests.send(request).ok()).ok_or(Error::ShuttingDown)
+        requests
+            .as_ref()
+            .and_then(|requests| requests.send(request).ok())
+            .ok_or(Error::ShuttingDown)
     }
 
     async fn run(
@@ -175,7 +183,10 @@ impl Spawner {
                 helper: self.helper.clone(),
                 source,
             })?;
-        let reaper = Reaper { child: Some(child), requests };
+        let reaper = Reaper {
+            child: Some(child),
+            requests,
+        };
 
         ours.set_nonblocking(true)?;
         let (reader, control) = UnixStream::from_std(ours)?.into_split();

@@ -6,7 +6,7 @@ use super::harness;
 
 const ROUNDS: usize = 10;
 
-pub async fn run() {
+pub(crate) async fn run() {
     let (mut ready, mut running, mut stopped) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let began = Instant::now();
@@ -18,9 +18,16 @@ pub async fn run() {
         cluster.shutdown().await;
         stopped.push(began.elapsed());
     }
-    for (what, mut times) in [("cluster ready", ready), ("first pod ready", running), ("shut down", stopped)] {
+    for (what, mut times) in [
+        ("cluster ready", ready),
+        ("first pod ready", running),
+        ("shut down", stopped),
+    ] {
         times.sort();
         let worst = times.last().copied().unwrap_or(Duration::ZERO);
-        println!("{what}: median {:.1?}, worst {worst:.1?} of {ROUNDS}", times[times.len() / 2]);
+        println!(
+            "{what}: median {:.1?}, worst {worst:.1?} of {ROUNDS}",
+            times[times.len() / 2]
+        );
     }
 }

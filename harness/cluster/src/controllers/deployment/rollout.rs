@@ -36,28 +36,57 @@ impl Bounds {
             None => percentage("25%", desired, up),
         };
         let surge = number(rolling.and_then(|rolling| rolling.max_surge.as_ref()), true);
-        let unavailable = number(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), false).min(desired);
-        if surge == 0 && unavailable == 0 { Self { surge, unavailable: 1 } } else { Self { surge, unavailable } }
+        let unavailable = number(
+            rolling.and_then(|rolling| rolling.max_unavailable.as_ref()),
+            false,
+        )
+        .min(desired);
+        if surge == 0 && unavailable == 0 {
+            Self {
+                surge,
+                unavailable: 1,
+            }
+        } else {
+            Self { surge, unavailable }
+        }
     }
 }
 
 fn percentage(text: &str, of: usize, up: bool) -> usize {
-    let percent = text.strip_suffix('%').and_then(|number| number.parse::<usize>().ok()).unwrap_or(0);
+    let percent = text
+        .strip_suffix('%')
+        .and_then(|number| number.parse::<usize>().ok())
+        .unwrap_or(0);
     let product = of.saturating_mul(percent);
-    if up { product.div_ceil(100) } else { product / 100 }
+    if up {
+        product.div_ceil(100)
+    } else {
+        product / 100
+    }
 }
 
 /// Old ones down to nothing; the new one starts when their last Pod is gone.
 pub(super) fn recreate(desired: usize, new: Scale, old: &[Scale], old_pods: bool) -> Target {
     let busy = old_pods || old.iter().any(|set| set.wanted > 0);
-    Target { new: if busy { new.wanted.min(desired) } else { desired }, old: vec![0; old.len()] }
+    Target {
+        new: if busy {
+            new.wanted.min(desired)
+        } else {
+            desired
+        },
+        old: vec![0; old.len()],
+    }
 }
 
 /// New ones as far as the surge allows, then old ones down as far as availability allows.
 pub(super) fn rolling(desired: usize, bounds: Bounds, new: Scale, old: &[Scale]) -> Target {
     let total = new.wanted + old.iter().map(|set| set.wanted).sum::<usize>();
     let room = (desired + bounds.surge).saturating_sub(total);
-    let target_new = if new.wanted >= desired { desired } else { new.wanted + room.min(desired - new.wanted) };
+    let target_new = if new.wanted >= desired {
+        desired
+    } else {
+        new.wanted + room.min(desired - new.wanted)
+    };
 
     let mut target_old: Vec<_> = old.iter().map(|set| set.wanted).collect();
     let floor = desired.saturating_sub(bounds.unavailable);
@@ -69,14 +98,21 @@ pub(super) fn rolling(desired: usize, bounds: Bounds, new: Scale, old: &[Scale])
         *target -= broken;
         spare -= broken;
     }
-    let available = new.available.min(new.wanted) + old.iter().map(|set| set.available.min(set.wanted)).sum::<usize>();
+    let available = new.available.min(new.wanted)
+        + old
+            .iter()
+            .map(|set| set.available.min(set.wanted))
+            .sum::<usize>();
     let mut surplus = available.saturating_sub(floor).min(spare);
     for (set, target) in old.iter().zip(&mut target_old) {
         let fewer = set.available.min(*target).min(surplus);
         *target -= fewer;
         surplus -= fewer;
     }
-    Target { new: target_new, old: target_old }
+    Target {
+        new: target_new,
+        old: target_old,
+    }
 }
 
 #[cfg(test)]
@@ -95,21 +131,36 @@ mod tests {
     #[case("25%", 1, false, 0)]
     #[case("50%", 3, false, 1)]
     #[case("x", 3, true, 0)]
-    fn percentages(#[case] text: &str, #[case] of: usize, #[case] up: bool, #[case] expected: usize) {
+    fn percentages(
+        #[case] text: &str,
+        #[case] of: usize,
+        #[case] up: bool,
+        #[case] expected: usize,
+    ) {
         assert_eq!(percentage(text, of, up), expected);
     }
 
-    const ONE_MORE: Bounds = Bounds { surge: 1, unavailable: 0 };
+    const ONE_MORE: Bounds = Bounds {
+        surge: 1,
+        unavailable: 0,
+    };
 
     #[rstest]
     #[case::first(3, scale(0, 0), &[], 3, &[])]
     #[case::begin(1, scale(0, 0), &[scale(1, 1)], 1, &[1])]
     #[case::not_yet(1, scale(1, 0), &[scale(1, 1)], 1, &[1])]
     #[case::swap(1, scale(1, 1), &[scale(1, 1)], 1, &[0])]
-    #[case::broken_old(1, scale(1, 0), &[scale(1, 0)], 1, &[0])]
+    #[case::unready_new_protects_the_broken(1, scale(1, 0), &[scale(1, 0)], 1, &[1])]
+    #[case::broken_old_goes_first(2, scale(1, 1), &[scale(2, 1)], 1, &[1])]
     #[case::scale_down(1, scale(3, 3), &[], 1, &[])]
     #[case::to_zero(0, scale(1, 1), &[scale(1, 1)], 0, &[0])]
-    fn steps(#[case] desired: usize, #[case] new: Scale, #[case] old: &[Scale], #[case] to: usize, #[case] down_to: &[usize]) {
+    fn steps(
+        #[case] desired: usize,
+        #[case] new: Scale,
+        #[case] old: &[Scale],
+        #[case] to: usize,
+        #[case] down_to: &[usize],
+    ) {
         let target = rolling(desired, ONE_MORE, new, old);
         assert_eq!((target.new, target.old.as_slice()), (to, down_to));
     }
@@ -157,7 +208,12 @@ mod tests {
     #[case::old_stopping(scale(0, 0), &[scale(0, 0)], true, 0)]
     #[case::old_gone(scale(0, 0), &[scale(0, 0)], false, 2)]
     #[case::already_up(scale(2, 2), &[], false, 2)]
-    fn recreation(#[case] new: Scale, #[case] old: &[Scale], #[case] old_pods: bool, #[case] expected: usize) {
+    fn recreation(
+        #[case] new: Scale,
+        #[case] old: &[Scale],
+        #[case] old_pods: bool,
+        #[case] expected: usize,
+    ) {
         assert_eq!(recreate(2, new, old, old_pods).new, expected);
     }
 }
