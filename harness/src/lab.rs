@@ -307,9 +307,12 @@ impl Lab {
         self.cluster.outside_capture().await
     }
 
-    /// How long silence is watched before it counts.
-    pub fn quiet_window(&self) -> Duration {
-        self.context.deadlines.quiet_window
+    /// Watches until nothing was heard of these attempts' clients for a whole quiet window.
+    pub async fn keep_quiet(&self, labels: &[String]) {
+        let window = self.context.deadlines.quiet_window;
+        while let Some(rest) = probing::unquiet(&self.recorder.events(), labels, window, Timestamp::now()) {
+            tokio::time::sleep(rest).await;
+        }
     }
 
     /// Records the final state, takes the system down and says what crashed in it.

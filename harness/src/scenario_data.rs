@@ -311,8 +311,7 @@ mod tests {
                     "key": "EHR_BASE_URL",
                     "name": "Base URL of the EHR",
                     "description": "FHIR R4 endpoint that records are written to",
-                    "value": "https://fhir.stolaf-hospital.test/fhir",
-                    "required": true,
+                    "value": "https://fhir.stolaf-hospital.test",
                 }],
             })
         );

@@ -1,5 +1,6 @@
 //! Reads an evidence folder back: its events, and all of it as [`Observations`].
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,10 +56,12 @@ pub fn read_events(path: &Path) -> Result<Vec<Recorded>, Error> {
 }
 
 /// Which capture points a tier has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Captures {
-    /// Both files are in the folder and flushed.
+    /// Both files are in the folder, flushed, and hold every packet.
     InFolder,
+    /// Packets are missing from the files, for this reason: their silence proves nothing.
+    Incomplete(String),
     /// The tier cannot see packets.
     NotVisible,
 }
@@ -72,14 +75,16 @@ pub fn observe(
     until: Timestamp,
 ) -> Observations {
     let mut observations = from_events(events.iter().map(AsRef::as_ref), until);
-    if captures == Captures::InFolder {
-        let read = |name| match Capture::read(&folder.file(name)) {
+    let read = |name| match &captures {
+        Captures::NotVisible => Seen::NotVisible,
+        Captures::Incomplete(why) => Seen::Unreadable(why.clone()),
+        Captures::InFolder => match Capture::read(&folder.file(name)) {
             Ok(capture) => Seen::Read(capture),
             Err(error) => Seen::Unreadable(error.to_string()),
-        };
-        observations.pod_side = read(folder::POD_SIDE);
-        observations.outside = read(folder::OUTSIDE);
-    }
+        },
+    };
+    observations.pod_side = read(folder::POD_SIDE);
+    observations.outside = read(folder::OUTSIDE);
     observations
 }
 
@@ -93,8 +98,12 @@ pub fn from_events<'a>(
         ..Observations::default()
     };
     let mut log = GatewayLog::default();
+    let mut names = BTreeMap::new();
     for recorded in events {
         match &recorded.event {
+            Event::ServerCreated { id, name } => {
+                names.insert(id.clone(), name.clone());
+            }
             Event::Receipt(receipt) => observations.receipts.push(receipt.clone()),
             Event::GatewayLog { line, text } => log.push(*line, Some(recorded.at), text),
             Event::RulesKnown { rules } => {
@@ -126,6 +135,16 @@ pub fn from_events<'a>(
                     Some(result.clone());
             }
             _ => {}
+        }
+    }
+    // Policy objects carry the orchestrator's id of a server; a reader knows it by its name.
+    for server in observations
+        .rules
+        .values_mut()
+        .filter_map(|rule| rule.server.as_mut())
+    {
+        if let Some(name) = names.get(server) {
+            server.clone_from(name);
         }
     }
     observations.log = Seen::Read(log);

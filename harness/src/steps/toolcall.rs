@@ -78,7 +78,7 @@ async fn ehr_holds_record(world: &mut World, host: String) -> Step {
             let address = address.ok_or_else(|| Failure::Scenario(format!("scenarios/internet.yaml has no host {host:?}")))?;
             let succeeded = observations.receipts.iter().any(|receipt| receipt.endpoint == host && receipt.canaries.contains(&canary));
             let attempt = Attempt {
-                label: format!("the record's way to {host}"),
+                label: "the record".to_owned(),
                 canary: canary.clone(),
                 sent: first_packet(&observations, address, scene.called_at, &host),
                 result: tool_result(scene.recorder.events().iter().map(AsRef::as_ref)),

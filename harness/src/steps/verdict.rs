@@ -17,9 +17,9 @@ use crate::lab;
 use crate::world::{Failure, Scene};
 
 /// Requirements that a blocked attempt can show.
-const DENIED: [&str; 9] = ["EGR-02", "EGR-03", "EGR-10", "EGR-11", "EGR-13", "EGR-14", "EGR-17", "EGR-20", "EGR-26"];
+const DENIED: [&str; 8] = ["EGR-02", "EGR-03", "EGR-10", "EGR-11", "EGR-13", "EGR-14", "EGR-17", "EGR-20"];
 /// Requirements that a completed request can show.
-const PERMITTED: [&str; 3] = ["EGR-01", "EGR-03", "EGR-25"];
+const PERMITTED: [&str; 2] = ["EGR-01", "EGR-03"];
 const DENIAL_LOGGED: [&str; 1] = ["EGR-04"];
 const PERMIT_LOGGED: [&str; 1] = ["EGR-06"];
 const TRACEABLE: [&str; 1] = ["EGR-05"];
@@ -72,7 +72,7 @@ impl Scene {
             self.await_decision(label).await?;
         }
         let quiet_window = self.context.deadlines.quiet_window;
-        tokio::time::sleep(quiet_window).await;
+        self.lab().await?.keep_quiet(labels).await;
         let observations = self.observe().await?;
         self.lab().await?.end_probes();
         let mut results = Vec::new();

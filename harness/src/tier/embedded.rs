@@ -12,9 +12,11 @@ use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::sync::Arc;
 
-use cluster::network::Network;
+use cluster::dns::{DnsQuery, Resolver, Transport};
+use cluster::network::{DNS_ADDRESS, Network, VPC_RESOLVER_ADDRESS};
 use cluster::{ClusterConfig, EmbeddedCluster, Image, RootFs};
 use fixtures::internet::{InternetHandle, Sockets};
+use fixtures::receipt::{Receipt, ReceiptEvent};
 use fixtures::obot::install::{self, InstallConfig};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -92,6 +94,7 @@ pub async fn start(context: &Arc<RunContext>, setup: &Setup, recorder: &Recorder
         controller.configure(|store| store.set_default_action(firewall::deny_with_logging()));
     }
     create_all(&client, &firewall::crds()?).await?;
+    // Subscribes now: a push before the first poll of a task would be missed.
     firewall::record_pushes(&controller, &client, recorder, &cancel, &tasks);
     let registration = ClusterRegistration { id: "embedded".to_owned(), client: client.clone() };
     let run = Arc::clone(&controller).run(registration, network.gateway_link(), cancel.child_token());
@@ -110,13 +113,35 @@ pub async fn start(context: &Arc<RunContext>, setup: &Setup, recorder: &Recorder
 
 fn cluster_config(context: &RunContext, recorder: &Recorder, gateway: Gateway) -> ClusterConfig {
     let zone = context.internet.zone();
+    let queries = recorder.clone();
     ClusterConfig {
+        dns_log: Some(Arc::new(move |query| drop(queries.receipt(receipt_of(query))))),
         images: images(context),
         trusted_roots_pem: context.authority.pem().to_owned(),
         internet_addresses: context.internet.addresses(),
         capture_dir: Some(recorder.folder().path().to_owned()),
         seed: context.seed,
         ..ClusterConfig::new(context.binary.clone(), gateway, Arc::new(move |query: &[u8]| zone.answer(query)))
+    }
+}
+
+/// A query to a resolver is a far end too: what leaves in a label has left.
+fn receipt_of(query: DnsQuery) -> Receipt {
+    let (endpoint, address) = match query.resolver {
+        Resolver::Cluster => ("cluster DNS", DNS_ADDRESS),
+        Resolver::Vpc => ("resolver of the VPC", VPC_RESOLVER_ADDRESS),
+    };
+    let transport = match query.transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+    };
+    Receipt {
+        at: query.at,
+        endpoint: endpoint.to_owned(),
+        local: SocketAddr::new(address.into(), 53),
+        peer: query.client,
+        canaries: fixtures::canary::find(query.name.as_bytes()),
+        event: ReceiptEvent::DnsQuery { name: query.name, record_type: query.record_type, transport: transport.to_owned() },
     }
 }
 
@@ -254,10 +279,11 @@ impl Cluster for Embedded {
     fn shutdown(self: Arc<Self>) -> BoxFuture<'static, ()> {
         async move {
             self.cancel.cancel();
+            self.internet.stopped().await;
+            // The log's writer ends with the fabric, so that no record is lost.
+            self.cluster.shutdown().await;
             self.tasks.close();
             self.tasks.wait().await;
-            self.internet.stopped().await;
-            self.cluster.shutdown().await;
         }
         .boxed()
     }

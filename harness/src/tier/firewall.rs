@@ -52,8 +52,8 @@ pub(super) fn write_log(records: Option<mpsc::UnboundedReceiver<LogRecord>>, gat
 pub(super) fn record_pushes(controller: &Arc<Controller>, client: &kube::Client, recorder: &Recorder, cancel: &CancellationToken, tasks: &TaskTracker) {
     let (controller, recorder) = (Arc::clone(controller), recorder.clone());
     let objects = Api::<FirewallPolicy>::all(client.clone());
+    let mut pushes = controller.pushes();
     let follow = async move {
-        let mut pushes = controller.pushes();
         let mut enforced = BTreeMap::new();
         while pushes.changed().await.is_ok() {
             let Some(push) = pushes.borrow_and_update().clone() else { continue };
