@@ -241,13 +241,15 @@ async fn network_policy_denies_and_says_so() {
         let namespace = alice.namespace().clone();
         async move { namespace.connect(at(BOB, 8081)).await }
     });
-    let drop = loop {
-        let drops = network.drops().await;
-        if let Some(drop) = drops.recent.front() {
-            break drop.clone();
+    let first_drop = async {
+        loop {
+            if let Some(drop) = network.drops().await.recent.front() {
+                return drop.clone();
+            }
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
     };
+    let drop = timeout(DEADLINE, first_drop).await.unwrap();
     assert_eq!(drop.reason, reason);
     assert_eq!(drop.flow.unwrap().destination_port, 8081);
     assert!(timeout(QUIET, denied).await.is_err(), "a denial is silent");

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::node_stage::policy::Cidr;
+use crate::node_stage::policy::{Cidr, Isolation, PodPolicy, PolicyTable};
 use etherparse::PacketBuilder;
 use impairment::{HELD, Impairment};
 use proptest::prelude::*;
@@ -123,6 +123,22 @@ fn detaching_frees_the_address() {
     let again = fabric.attach(Port::Pod(BOB), &[BOB]).unwrap();
     let forward = fabric.handle(T0, ports.alice, &mut datagram(ALICE, BOB));
     assert_eq!(forward, Forward::Deliver(again));
+}
+
+#[test]
+fn a_new_pod_does_not_inherit_what_was_let_through_to_its_address() {
+    let (mut fabric, ports) = fabric();
+    let newcomer = Ipv4Addr::new(10, 244, 0, 12);
+    fabric.handle(T0, ports.alice, &mut datagram(ALICE, newcomer));
+    let isolated = PodPolicy {
+        ingress: Some(Isolation::default()),
+        egress: None,
+    };
+    let table = PolicyTable(BTreeMap::from([(newcomer, isolated)]));
+    fabric.node_mut().set_policies(table);
+    fabric.attach(Port::Pod(newcomer), &[newcomer]).unwrap();
+    let forward = fabric.handle(T0, ports.alice, &mut datagram(ALICE, newcomer));
+    assert_eq!(forward, Forward::Dropped);
 }
 
 fn to_bob(effect: Effect) -> Vec<Impairment> {
