@@ -6,7 +6,7 @@
 //! | module       | owns                                                |
 //! |--------------|-----------------------------------------------------|
 //! | [`model`]    | `containment.report/v1`, every field documented     |
-//! | [`build`]    | from events to the model; pure                      |
+//! | [`mod@build`] | from events to the model; pure                      |
 //! | [`terminal`] | the summary that a newcomer reads                   |
 //! | [`junit`]    | JUnit XML, failure and error kept apart             |
 

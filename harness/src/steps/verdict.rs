@@ -68,9 +68,7 @@ impl Scene {
     /// # Errors
     /// When the system can't be reached. A check that does not pass is a value.
     pub(super) async fn judge_blocked(&mut self, labels: &[String], rule: RuleExpectation, may_hold: BTreeSet<String>) -> Result<Vec<CheckResult>, Failure> {
-        for label in labels {
-            self.await_decision(label).await?;
-        }
+        self.await_decisions(labels).await?;
         let quiet_window = self.context.deadlines.quiet_window;
         self.lab().await?.keep_quiet(labels).await;
         let observations = self.observe().await?;
@@ -88,6 +86,7 @@ impl Scene {
                 quiet_window,
             };
             results.push(judge_denial(&claim, &observations));
+            self.record_proof_time(&attempt);
             results.push(self.judge_log(attempt, Action::Deny, rule.clone(), &observations));
         }
         Ok(results)
@@ -133,6 +132,15 @@ impl Scene {
             .collect()
     }
 
+    /// How long it took from the first packet to the proof, quiet window included.
+    fn record_proof_time(&self, attempt: &Attempt) {
+        let Some(sent) = &attempt.sent else { return };
+        let elapsed = Timestamp::now().duration_since(sent.at).as_micros();
+        let of = format!("from the first packet of {:?} to the judge's result", attempt.label);
+        let micros = u64::try_from(elapsed).unwrap_or_default();
+        self.recorder.record(Event::Measured(Measurement { name: "denial-proof".to_owned(), of, micros, bound_micros: None }));
+    }
+
     fn judge_log(&self, attempt: Attempt, action: Action, rule: RuleExpectation, observations: &Observations) -> CheckResult {
         let can_show: &[&str] = if action == Action::Deny { &DENIAL_LOGGED } else { &PERMIT_LOGGED };
         let check = self.check(format!("logged: {}", attempt.label), can_show);
@@ -156,16 +164,19 @@ impl Scene {
         Ok(self.lab().await?.see(what, deadline, found).await?)
     }
 
-    /// Waits until the gateway's log holds a denial of the attempt, or the client got through. Neither is also an
-    /// answer, which the judge gives.
-    async fn await_decision(&mut self, label: &str) -> Result<(), Failure> {
+    /// Waits until each attempt is decided: the gateway's log holds a denial of it, or the client got through. In vain
+    /// is also an answer, which the judge gives.
+    async fn await_decisions(&mut self, labels: &[String]) -> Result<(), Failure> {
         let deadline = self.context.deadlines.denial_logged;
-        let what = format!("the gateway's record about {label:?}");
-        let own = label.to_owned();
-        let decided = self.lab().await?.see(what, deadline, move |events| decision(events, &own)).await;
-        if let Ok(Some(micros)) = decided {
-            let of = format!("from the first packet of {label:?} to the gateway's record");
-            self.recorder.record(Event::Measured(Measurement { name: "denial-latency".to_owned(), of, micros, bound_micros: None }));
+        let what = format!("the gateway's records about {}", labels.join(", "));
+        let all = |events: &[Arc<Recorded>]| labels.iter().all(|label| decision(events, label).is_some()).then_some(());
+        let _ = self.lab().await?.see(what, deadline, all).await;
+        let events = self.recorder.events();
+        for label in labels {
+            if let Some(Some(micros)) = decision(&events, label) {
+                let of = format!("from the first packet of {label:?} to the gateway's record");
+                self.recorder.record(Event::Measured(Measurement { name: "denial-latency".to_owned(), of, micros, bound_micros: None }));
+            }
         }
         Ok(())
     }

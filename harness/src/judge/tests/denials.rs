@@ -80,6 +80,9 @@ fn a_broken_control_leaves_it_open(#[case] change: Change, #[case] reason: &str)
         "{result}"
     );
     assert!(result.control_broken, "{result}");
+    // Its silence is not shown as if it were proof.
+    let silence = |line: &EvidenceLine| line.found.ends_with("outside the gateway: 0");
+    assert!(!result.evidence.iter().any(silence), "{result}");
 }
 
 /// Evidence that something arrived, or was let through.
