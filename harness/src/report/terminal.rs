@@ -102,8 +102,9 @@ fn one_scenario(scenario: &Scenario, run_folder: &Path, out: &mut String) -> fmt
     Ok(())
 }
 
-/// A passed check shows what proves it; any other also what is against it or missing. What an
-/// earlier check of the scenario showed is not repeated, unless it decides.
+/// A passed check shows what proves it; any other also what is against it or missing. A check
+/// whose proof an earlier one showed already does not show it again; one with anything new shows
+/// all of it, so that no line has to be looked up elsewhere.
 fn one_check<'a>(
     check: &'a CheckResult,
     shown: &mut BTreeSet<&'a str>,
@@ -116,22 +117,26 @@ fn one_check<'a>(
         Outcome::Inconclusive => "?",
         Outcome::NotTestable | Outcome::NotApplicable => "-",
     };
-    let requirements = check.requirements.join(", ");
+    let requirements = match check.requirements.as_slice() {
+        [] => String::new(),
+        ids => format!("  {DIM}{}{DIM:#}", ids.join(", ")),
+    };
     let expected = if check.passed() { "" } else { "expected: " };
     writeln!(
         out,
-        "  {style}{mark}{style:#} {expected}{}  {DIM}{requirements}{DIM:#}",
+        "  {style}{mark}{style:#} {expected}{}{requirements}",
         check.expected
     )?;
+    let mut news = false;
     for line in &check.evidence {
-        let first_time = shown.insert(line.found.as_str());
+        news |= shown.insert(line.found.as_str());
+    }
+    for line in &check.evidence {
         match line.bearing {
-            Bearing::Supports if first_time => writeln!(out, "      {}", line.found)?,
             Bearing::Contradicts => writeln!(out, "      {RED}found: {}{RED:#}", line.found)?,
             Bearing::Missing => writeln!(out, "      {YELLOW}missing: {}{YELLOW:#}", line.found)?,
-            Bearing::Neutral if first_time => {
-                writeln!(out, "      {DIM}{}{DIM:#}", line.found)?;
-            }
+            Bearing::Supports if news => writeln!(out, "      {}", line.found)?,
+            Bearing::Neutral if news => writeln!(out, "      {DIM}{}{DIM:#}", line.found)?,
             Bearing::Supports | Bearing::Neutral => {}
         }
     }

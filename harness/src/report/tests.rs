@@ -225,6 +225,30 @@ fn a_failed_run_for_a_newcomer() {
     insta::assert_snapshot!(plain(&terminal::render(&report, Path::new("out"))));
 }
 
+/// Two attempts, each with its own proof; the second check of the first attempt adds nothing.
+#[test]
+fn proof_is_shown_whole_and_once() {
+    let mut again = blocked();
+    again.evidence[3].found = "gateway log: DENY of the second attempt".to_owned();
+    let logged = CheckResult {
+        evidence: vec![blocked().evidence[3].clone()],
+        ..CheckResult::stated("logged", &[], Outcome::Passed, "the denial is logged", "")
+    };
+    let mut scenario = passing();
+    let checks = [logged, again].map(Event::Check);
+    scenario.events.splice(4..4, recorded(checks.to_vec()));
+    let report = build(&run(&[], 1), &[scenario], &register());
+    let text = plain(&terminal::render(&report, Path::new("out")));
+    let times = |found: &str| text.matches(found).count();
+    assert_eq!(
+        times("packets of that flow outside the gateway: 0"),
+        2,
+        "{text}"
+    );
+    assert_eq!(times("DENY 10.244.0.12:40112"), 1, "{text}");
+    assert!(text.contains("the denial is logged\n"), "{text}");
+}
+
 #[test]
 fn colours_can_be_taken_out_and_are_there() {
     let report = build(&run(&[], 1), &[passing()], &register());
