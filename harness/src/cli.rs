@@ -115,6 +115,9 @@ pub struct RunArgs {
     /// Scenarios side by side, each in a cluster of its own.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
+    /// Cut a scenario after this many seconds and say what it waited for.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
     /// Keep quiet on the terminal until the summary.
     #[arg(long, short = 'q')]
     pub quiet: bool,

@@ -11,7 +11,6 @@ mod reports;
 mod watching;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::evidence::observe::Captures;
 use crate::evidence::{Event, Recorded, Recorder, ToolCall};
 use crate::run::RunContext;
 use crate::scenario_data::ServerManifest;
@@ -140,13 +140,14 @@ impl Lab {
         })
     }
 
-    /// Creates and launches the server of a manifest in `scenarios/servers/`, and follows its Pod's output.
+    /// Creates, configures and launches the server of a manifest in `scenarios/servers/`, and follows its Pod's output.
     ///
     /// # Errors
     /// When the orchestrator refuses it or it does not become ready.
     pub async fn run_server(&mut self, name: &str, manifest: &ServerManifest) -> Result<Server, Error> {
         let created = self.orchestrator.create(&manifest.manifest).await?;
         self.recorder.record(Event::ServerCreated { id: created.id.clone(), name: name.to_owned() });
+        self.orchestrator.configure(&created.id, &manifest.configuration()).await?;
         self.waiting
             .until(format!("the server {name:?} to be launched"), self.context.deadlines.pod_ready, self.orchestrator.launch(&created.id))
             .await??;
@@ -302,9 +303,9 @@ impl Lab {
         &self.far_ends
     }
 
-    /// Brings the capture of the gateway's outside up to now.
-    pub async fn flush_captures(&self) -> Option<PathBuf> {
-        self.cluster.outside_capture().await
+    /// Brings the captures up to now.
+    pub async fn flush_captures(&self) -> Captures {
+        self.cluster.flush_captures().await
     }
 
     /// Watches until nothing was heard of these attempts' clients for a whole quiet window.
@@ -315,11 +316,28 @@ impl Lab {
         }
     }
 
+    /// Stores the orchestrator's own policies under `policy/`, as far as its storage can be asked.
+    async fn record_orchestrator_policies(&self) {
+        let Some(token) = self.cluster.storage_token() else { return };
+        let listed = async {
+            let address = self.cluster.forward(ORCHESTRATOR_NAMESPACE, "obot-obot", 8443).await?;
+            Ok::<_, Error>(orchestrator::network_policies(address, token).await?)
+        };
+        match tokio::time::timeout(self.context.deadlines.teardown, listed).await {
+            Ok(Ok(policies)) => watching::record_objects(&self.recorder, "MCPNetworkPolicy", &policies),
+            Ok(Err(error)) => drop(self.recorder.record(Event::Note { text: format!("the orchestrator's policies could not be read: {error}") })),
+            Err(_) => drop(self.recorder.record(Event::Note { text: "the orchestrator's policies were not read in time".to_owned() })),
+        }
+    }
+
     /// Records the final state, takes the system down and says what crashed in it.
     pub async fn finish(mut self) -> Vec<String> {
         self.end_probes();
         watching::record_policies(&self.cluster, &self.recorder).await;
-        self.cluster.outside_capture().await;
+        if let Captures::Incomplete(reason) = self.cluster.flush_captures().await {
+            self.recorder.record(Event::Note { text: reason });
+        }
+        self.record_orchestrator_policies().await;
         let crashes = self.cluster.crashes();
         for crash in &crashes {
             self.recorder.record(Event::HarnessError { component: crash.container.clone(), message: crash.reason.clone() });

@@ -110,4 +110,22 @@ impl Project {
     pub fn server(&self, name: &str) -> Result<ServerManifest, Error> {
         Ok(ServerManifest::load(&self.scenarios(), name)?)
     }
+
+    /// Reads every manifest in `scenarios/servers/`, so that a broken one is found before anything runs.
+    ///
+    /// # Errors
+    /// For the first broken one; names the line.
+    pub fn check_servers(&self) -> Result<(), Error> {
+        let folder = self.scenarios().join("servers");
+        let unreadable = |source| scenario_data::Error::Unreadable { path: folder.clone(), source };
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
+            let path = entry.map_err(unreadable)?.path();
+            if path.extension().is_some_and(|extension| extension == "yaml") {
+                names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            }
+        }
+        names.sort();
+        names.iter().try_for_each(|name| self.server(name).map(drop))
+    }
 }

@@ -126,7 +126,10 @@ pub async fn run(args: &RunArgs, binary: PathBuf) -> Result<ExitCode, Error> {
     crate::tier::embedded::preflight()?;
 
     let folder = run_folder(&args.output_dir, args.seed);
-    let context = Arc::new(RunContext::new(project, binary, args.seed, faults, folder.clone())?);
+    project.check_servers()?;
+    let mut context = RunContext::new(project, binary, args.seed, faults, folder.clone())?;
+    context.deadlines.scenario = std::time::Duration::from_secs(args.timeout);
+    let context = Arc::new(context);
     let recorder = Recorder::create_run(&folder)?;
     recorder.record(Event::RunStarted(RunStarted {
         tool: format!("containment {}", env!("CARGO_PKG_VERSION")),

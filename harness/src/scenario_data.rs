@@ -6,6 +6,7 @@
 //! not become a server without a policy.
 
 use std::fmt;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -147,6 +148,15 @@ impl ServerManifest {
             deny_all_egress: config.deny_all_egress,
             manifest,
         })
+    }
+
+    /// Values for the variables in `env`: what a user types into the orchestrator's form. The orchestrator takes them
+    /// through its configure call alone.
+    #[must_use]
+    pub fn configuration(&self) -> BTreeMap<String, String> {
+        let variables = self.manifest["env"].as_array().into_iter().flatten();
+        let text = |variable: &Value, field: &str| variable[field].as_str().map(str::to_owned);
+        variables.filter_map(|variable| Some((text(variable, "key")?, text(variable, "value")?))).collect()
     }
 
     /// The manifest with another list, as a user's edit would leave it.

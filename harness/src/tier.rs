@@ -10,12 +10,13 @@ mod far_ends;
 mod firewall;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 
 pub use far_ends::FarEnds;
+
+use crate::evidence::observe::Captures;
 
 /// Image of a Pod that does nothing but let probes be run in it.
 pub const IDLE_IMAGE: &str = "containment.test/idle:1.0.0";
@@ -71,8 +72,11 @@ pub trait Cluster: Send + Sync {
     /// A loopback address that reaches `port` of a Service, as `kubectl port-forward` would give.
     fn forward<'a>(&'a self, namespace: &'a str, service: &'a str, port: u16) -> BoxFuture<'a, Result<SocketAddr, Error>>;
 
-    /// The capture of what left the gateway towards the internet, complete up to now. None where packets can't be seen.
-    fn outside_capture(&self) -> BoxFuture<'_, Option<PathBuf>>;
+    /// Brings the captures at both sides of the gateway up to now; they lie in the evidence folder.
+    fn flush_captures(&self) -> BoxFuture<'_, Captures>;
+
+    /// The admin token of the orchestrator's storage API, where the harness knows it.
+    fn storage_token(&self) -> Option<&str>;
 
     /// The policy in force as the firewall's controller states it, where it can be asked.
     fn firewall_policy(&self) -> Option<serde_json::Value>;

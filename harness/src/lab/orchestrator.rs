@@ -3,6 +3,9 @@
 //! Speaks only the documented contract, so that the stand-in and a real Obot can take each other's place.
 //! It knows nothing of clusters or policies: what a server may reach is in the manifest it sends.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -74,6 +77,15 @@ impl Orchestrator {
         self.call(reqwest::Method::PUT, &format!("/api/mcp-servers/{id}"), Some(manifest)).await
     }
 
+    /// Gives a server the values of its variables. Obot takes them from here alone: a static `value` in the manifest of a
+    /// server does not reach its Pod.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the orchestrator does not take them.
+    pub async fn configure(&self, id: &str, values: &BTreeMap<String, String>) -> Result<(), Error> {
+        self.send(reqwest::Method::POST, &format!("/api/mcp-servers/{id}/configure"), Some(&json!(values))).await.map(drop)
+    }
+
     /// Creates the Kubernetes objects of a server and waits until the orchestrator calls it healthy.
     ///
     /// # Errors
@@ -112,4 +124,23 @@ impl Orchestrator {
         let body = response.text().await.unwrap_or_default().trim().to_owned();
         Err(Error::Refused { call, status: status.as_u16(), body })
     }
+}
+
+/// The MCPNetworkPolicies in the orchestrator's storage API (`reference/obot.md` section 3), whose certificate is
+/// self-signed and not checked by anyone who reads it.
+///
+/// # Errors
+/// When the storage does not answer or refuses the token.
+pub async fn network_policies(storage: SocketAddr, token: &str) -> Result<Vec<Value>, Error> {
+    const PATH: &str = "/apis/obot.obot.ai/v1/namespaces/default/mcpnetworkpolicys";
+    let call = format!("GET {PATH}");
+    let failed = |source| Error::Transport { call: call.clone(), source };
+    let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().map_err(failed)?;
+    let answer = http.get(format!("https://{storage}{PATH}")).bearer_auth(token).send().await.map_err(failed)?;
+    let status = answer.status();
+    if !status.is_success() {
+        return Err(Error::Refused { call, status: status.as_u16(), body: answer.text().await.unwrap_or_default() });
+    }
+    let mut list: Value = answer.json().await.map_err(failed)?;
+    Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
 }

@@ -12,7 +12,7 @@ use crate::evidence::{Event, Recorder, observe};
 
 /// Follows the reports of one process and records them under its label.
 #[derive(Debug)]
-pub struct Reports {
+pub(super) struct Reports {
     recorder: Recorder,
     label: String,
     hosts: BTreeMap<u32, String>,
@@ -21,12 +21,12 @@ pub struct Reports {
 
 impl Reports {
     /// `label` names the process in words: attempts become `<label>` or `<label> #<n> (<phase>)`.
-    pub fn new(recorder: Recorder, label: impl Into<String>) -> Self {
+    pub(super) fn new(recorder: Recorder, label: impl Into<String>) -> Self {
         Self { recorder, label: label.into(), hosts: BTreeMap::new(), canaries: BTreeMap::new() }
     }
 
     /// Takes one line of output. Lines that are no reports are ignored.
-    pub fn line(&mut self, line: &str) {
+    pub(super) fn line(&mut self, line: &str) {
         if !line.starts_with('{') {
             return;
         }

@@ -11,6 +11,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, LogParams};
 use kube::runtime::wait::{Condition, await_condition, conditions};
 use kube::runtime::watcher::{self, Event as Change, watcher};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -143,10 +144,17 @@ pub(super) async fn record_policies(cluster: &Arc<dyn Cluster>, recorder: &Recor
             recorder.record(Event::Note { text: format!("objects of kind {} could not be listed", resource.kind) });
             continue;
         };
-        for object in objects {
-            let yaml = serde_yaml::to_string(&object).unwrap_or_else(|error| format!("# {error}\n"));
-            let generation = object.metadata.generation.unwrap_or_default();
-            recorder.policy_object(&resource.kind, &object.namespace().unwrap_or_default(), &object.name_any(), generation, &yaml);
-        }
+        let objects: Vec<Value> = objects.iter().filter_map(|object| serde_json::to_value(object).ok()).collect();
+        record_objects(recorder, &resource.kind, &objects);
+    }
+}
+
+/// Stores objects of a kind under `policy/`.
+pub(super) fn record_objects(recorder: &Recorder, kind: &str, objects: &[Value]) {
+    for object in objects {
+        let metadata = &object["metadata"];
+        let text = |field: &str| metadata[field].as_str().unwrap_or_default();
+        let yaml = serde_yaml::to_string(object).unwrap_or_else(|error| format!("# {error}\n"));
+        recorder.policy_object(kind, text("namespace"), text("name"), metadata["generation"].as_i64().unwrap_or_default(), &yaml);
     }
 }

@@ -47,10 +47,7 @@ impl Scene {
         let deadline = self.context.deadlines.denial_logged;
         // In vain is no error here: the judge says which rule nobody knows.
         let _ = self.lab().await?.see("the names of the rules in the gateway's log", deadline, all_rules_known).await;
-        let captures = match self.lab().await?.flush_captures().await {
-            Some(_) => observe::Captures::InFolder,
-            None => observe::Captures::NotVisible,
-        };
+        let captures = self.lab().await?.flush_captures().await;
         Ok(observe::observe(self.recorder.folder(), &self.recorder.events(), captures, Timestamp::now()))
     }
 
@@ -171,13 +168,6 @@ impl Scene {
         let what = format!("the gateway's records about {}", labels.join(", "));
         let all = |events: &[Arc<Recorded>]| labels.iter().all(|label| decision(events, label).is_some()).then_some(());
         let _ = self.lab().await?.see(what, deadline, all).await;
-        let events = self.recorder.events();
-        for label in labels {
-            if let Some(Some(micros)) = decision(&events, label) {
-                let of = format!("from the first packet of {label:?} to the gateway's record");
-                self.recorder.record(Event::Measured(Measurement { name: "denial-latency".to_owned(), of, micros, bound_micros: None }));
-            }
-        }
         Ok(())
     }
 }

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::str::FromStr as _;
 use std::sync::Arc;
 
@@ -37,7 +36,7 @@ use tokio_util::task::TaskTracker;
 use super::firewall;
 use super::{Capabilities, Cluster, Crash, Error, FarEnds, IDLE_IMAGE};
 use crate::evidence::Recorder;
-use crate::evidence::folder::OUTSIDE;
+use crate::evidence::observe::Captures;
 use crate::lab::Setup;
 use crate::run::RunContext;
 
@@ -46,6 +45,9 @@ const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 /// Images of the stand-ins.
 const OBOT_IMAGE: &str = "containment.test/obot:0.25.1";
 const POLICY_CONTROLLER_IMAGE: &str = "containment.test/policy-controller:0.0.1";
+
+/// Admin token of the orchestrator's storage, with which the harness reads its policies. Reachable in this cluster only.
+const STORAGE_TOKEN: &str = "containment-storage-admin";
 
 /// Whether this machine can run the tier.
 ///
@@ -59,7 +61,6 @@ struct Embedded {
     cluster: EmbeddedCluster,
     client: kube::Client,
     controller: Arc<Controller>,
-    outside_capture: PathBuf,
     cancel: CancellationToken,
     tasks: TaskTracker,
     internet: InternetHandle,
@@ -107,8 +108,7 @@ pub async fn start(context: &Arc<RunContext>, setup: &Setup, recorder: &Recorder
 
     create_all(&client, &install::manifests(&installation(context, setup))).await?;
     let far_ends = FarEnds::new(network, internet.clone(), context.internet.clone(), &context.authority)?;
-    let outside_capture = recorder.folder().file(OUTSIDE);
-    Ok((Arc::new(Embedded { cluster, client, controller, outside_capture, cancel, tasks, internet }), far_ends))
+    Ok((Arc::new(Embedded { cluster, client, controller, cancel, tasks, internet }), far_ends))
 }
 
 fn cluster_config(context: &RunContext, recorder: &Recorder, gateway: Gateway) -> ClusterConfig {
@@ -121,7 +121,7 @@ fn cluster_config(context: &RunContext, recorder: &Recorder, gateway: Gateway) -
         internet_addresses: context.internet.addresses(),
         capture_dir: Some(recorder.folder().path().to_owned()),
         seed: context.seed,
-        ..ClusterConfig::new(context.binary.clone(), gateway, Arc::new(move |query: &[u8]| zone.answer(query)))
+        ..ClusterConfig::new(context.binary.clone(), gateway, Arc::new(move |query: &[u8]| zone.answer_over_tcp(query)))
     }
 }
 
@@ -164,6 +164,7 @@ fn images(context: &RunContext) -> BTreeMap<String, Image> {
 
 fn installation(context: &RunContext, setup: &Setup) -> InstallConfig {
     let mut config = InstallConfig::new(OBOT_IMAGE, POLICY_CONTROLLER_IMAGE);
+    config.storage_token = Some(STORAGE_TOKEN.to_owned());
     if setup.default_deny_setting {
         config.obot_env.push(("OBOT_SERVER_MCPDEFAULT_DENY_ALL_EGRESS".to_owned(), "true".to_owned()));
     }
@@ -260,12 +261,22 @@ impl Cluster for Embedded {
         .boxed()
     }
 
-    fn outside_capture(&self) -> BoxFuture<'_, Option<PathBuf>> {
+    fn flush_captures(&self) -> BoxFuture<'_, Captures> {
         async {
-            self.cluster.network().flush_captures().await;
-            Some(self.outside_capture.clone())
+            let status = self.cluster.network().flush_captures().await;
+            for (side, capture) in [("pod side", &status.pod_side), ("outside", &status.outside)] {
+                if capture.skipped > 0 || capture.error.is_some() {
+                    let why = capture.error.clone().unwrap_or_else(|| "it reached its bound".to_owned());
+                    return Captures::Incomplete(format!("the capture at the {side} lacks {} packets: {why}", capture.skipped));
+                }
+            }
+            Captures::InFolder
         }
         .boxed()
+    }
+
+    fn storage_token(&self) -> Option<&str> {
+        Some(STORAGE_TOKEN)
     }
 
     fn firewall_policy(&self) -> Option<Value> {

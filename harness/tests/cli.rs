@@ -1,0 +1,169 @@
+//! The program as its users meet it: bad input, an unfit machine, crashes, hangs and interrupts, by exit code and text.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A copy of the project's data that a test may break.
+struct Project(tempfile::TempDir);
+
+impl Project {
+    fn new() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        for folder in ["features", "scenarios"] {
+            copy_folder(&root.join(folder), &copy.path().join(folder));
+        }
+        Self(copy)
+    }
+
+    fn edit(&self, file: &str, from: &str, to: &str) {
+        let path = self.0.path().join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} holds no {from:?}");
+        std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_containment"));
+        command.current_dir(self.0.path()).args(arguments).env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        finish(self.command(arguments))
+    }
+
+    /// Folders of the scenarios of the one run that was made.
+    fn evidence(&self) -> Vec<PathBuf> {
+        let run = entries(&self.0.path().join("containment-results")).pop().unwrap();
+        entries(&run.join("scenarios"))
+    }
+}
+
+fn finish(mut command: Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text)
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for path in entries(from) {
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target);
+        } else {
+            std::fs::copy(&path, target).unwrap();
+        }
+    }
+}
+
+#[rstest::rstest]
+#[case::unknown_flag(&["run", "--nonsense"], "--nonsense")]
+#[case::unknown_fault(&["run", "--fault", "no-such-fault"], "scenarios/faults.yaml has: ")]
+#[case::empty_selection(&["run", "--tags", "@EGR-99"], "no scenario matches")]
+#[case::no_such_profile(&["run", "--profile", "nothing"], "features/nothing")]
+fn a_wrong_command_line_is_exit_2(#[case] arguments: &[&str], #[case] says: &str) {
+    let (code, text) = Project::new().run(arguments);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains(says), "{text}");
+}
+
+#[rstest::rstest]
+#[case::feature("features/egress/default-deny.feature", "  Background:", "  Backgrond:", "default-deny.feature:7:")]
+#[case::step("features/egress/default-deny.feature", "When the pod of \"weather\" requests", "When the pod of \"weather\" begs for", "begs for")]
+#[case::tag("features/egress/default-deny.feature", "@EGR-13", "@EGR-77", "EGR-77")]
+#[case::manifest("scenarios/servers/weather.yaml", "runtime: containerized", "runtime: magic", "weather.yaml:")]
+#[case::internet("scenarios/internet.yaml", "role: ehr", "role: oracle", "internet.yaml:")]
+fn a_broken_file_is_named_and_is_exit_2(#[case] file: &str, #[case] from: &str, #[case] to: &str, #[case] says: &str) {
+    let project = Project::new();
+    project.edit(file, from, to);
+    let (code, text) = project.run(&["run"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains(says), "{text}");
+    assert!(!project.0.path().join("containment-results").exists(), "nothing may have run");
+}
+
+#[test]
+fn a_machine_without_tun_is_exit_2_with_the_remedy() {
+    let project = Project::new();
+    let mut command = project.command(&["run"]);
+    let hide_tun = || {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+        mount(Some("none"), "/dev/net", Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+        Ok(())
+    };
+    // Between fork and exec only system calls are made.
+    #[expect(unsafe_code, reason = "the child hides a device from itself before it becomes the program")]
+    unsafe {
+        command.pre_exec(hide_tun);
+    }
+    let (code, text) = finish(command);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("/dev/net/tun"), "{text}");
+}
+
+#[test]
+fn a_crashed_fixture_is_exit_70_and_leaves_its_evidence() {
+    let project = Project::new();
+    // The fixture refuses to start with a base that is none.
+    project.edit("scenarios/servers/ehr-sync.yaml", "https://fhir.stolaf-hospital.test", "mailto:nobody");
+    let (code, text) = project.run(&["run", "--tags", "@flagship", "--timeout", "20"]);
+    assert_eq!(code, Some(70), "{text}");
+    assert!(text.contains("HARNESS-ERROR"), "{text}");
+    let events = std::fs::read_to_string(project.evidence()[0].join("events.jsonl")).unwrap();
+    assert!(events.contains("is no base URL"), "the fixture's last words are missing:\n{events}");
+}
+
+#[test]
+fn a_scenario_that_hangs_is_cut_and_says_what_it_waited_for() {
+    let project = Project::new();
+    project.edit("scenarios/servers/ehr-sync.yaml", "containment.test/ehr-sync:1.0.0", "containment.test/no-such-image:1");
+    let (code, text) = project.run(&["run", "--tags", "@flagship", "--timeout", "2"]);
+    assert_eq!(code, Some(70), "{text}");
+    assert!(text.contains("the server \"ehr-sync\" to be launched"), "{text}");
+}
+
+#[test]
+fn an_interrupt_is_exit_130() {
+    let project = Project::new();
+    let mut command = project.command(&["run"]);
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).env("CI", "true").spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = lines.next().unwrap().unwrap();
+    assert!(first.starts_with("RUN"), "{first}");
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+}
+
+#[test]
+fn the_help_teaches() {
+    let (code, text) = Project::new().run(&["--help"]);
+    assert_eq!(code, Some(0));
+    for word in ["Exit codes:", "Examples:", "run", "up", "list", "bench"] {
+        assert!(text.contains(word), "{word} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn the_list_names_scenarios_and_open_requirements() {
+    let (code, text) = Project::new().run(&["list"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("Compromised dependency blocked while EHR egress passes  [EGR-01 EGR-02 EGR-03 EGR-04 EGR-05 EGR-06]"), "{text}");
+    assert!(text.contains("Open: EGR-07"), "{text}");
+}

@@ -1,0 +1,110 @@
+//! Rules of this repository, as tests: what the crate documentation calls an invariant is checked here.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Lines of code, comments left out, that hold one of `words`.
+fn offenders(files: &[PathBuf], words: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in files {
+        for (index, line) in std::fs::read_to_string(path).unwrap().lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if words.iter().any(|word| code.contains(word)) {
+                found.push(format!("{}:{}: {line}", path.display(), index + 1));
+            }
+        }
+    }
+    found
+}
+
+fn module(name: &str) -> Vec<PathBuf> {
+    let src = root().join("harness/src");
+    let mut files = vec![src.join(format!("{name}.rs"))];
+    if src.join(name).is_dir() {
+        files.extend(sources(&src.join(name)));
+    }
+    files
+}
+
+#[test]
+fn the_oracle_is_never_the_engine() {
+    for name in ["judge", "evidence", "report", "outcome", "requirement"] {
+        let found = offenders(&module(name), &["mock_controller", "cluster::", "crate::tier", "crate::lab"]);
+        assert!(found.is_empty(), "{name} knows what it judges:\n{}", found.join("\n"));
+    }
+}
+
+#[test]
+fn the_judge_does_no_io_and_has_no_clock() {
+    let files: Vec<PathBuf> = module("judge").into_iter().filter(|path| !path.ends_with("tests.rs")).collect();
+    let found = offenders(&files, &["std::fs", "std::net::Tcp", "tokio::", "Timestamp::now", "Instant::now", "SystemTime"]);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn engines_do_no_io_and_have_no_clock() {
+    let engine = root().join("mock-controller/src");
+    let mut files = vec![engine.join("gateway.rs"), engine.join("policy.rs"), engine.join("translate.rs")];
+    for folder in ["gateway", "policy", "translate"] {
+        files.extend(sources(&engine.join(folder)));
+    }
+    for name in ["fabric", "node_stage"] {
+        let folder = root().join("harness/cluster/src");
+        files.push(folder.join(format!("{name}.rs")));
+        files.extend(sources(&folder.join(name)));
+    }
+    let found = offenders(&files, &["std::fs", "tokio::", "TcpStream", "UdpSocket", "Timestamp::now", "Instant::now", "SystemTime::now"]);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn only_the_tiers_know_the_embedded_cluster() {
+    let src = root().join("harness/src");
+    let files: Vec<PathBuf> = sources(&src).into_iter().filter(|path| !path.starts_with(src.join("tier"))).collect();
+    let allowed = ["main.rs", "program.rs", "bench.rs"];
+    let files: Vec<PathBuf> = files.into_iter().filter(|path| !allowed.iter().any(|name| path.ends_with(name))).collect();
+    let found = offenders(&files, &["cluster::Embedded", "cluster::network", "cluster::netns", "mock_controller::"]);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn nothing_shells_out_to_network_tools() {
+    let mut files = Vec::new();
+    for folder in ["harness/src", "harness/cluster/src", "mock-controller/src", "fixtures/src", "fixtures/api-server/src"] {
+        files.extend(sources(&root().join(folder)));
+    }
+    let found = offenders(&files, &["Command::new(\"ip\")", "Command::new(\"nft\")", "Command::new(\"iptables\")", "Command::new(\"docker\")"]);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn files_stay_readable() {
+    let mut files = Vec::new();
+    for folder in ["harness", "mock-controller", "fixtures"] {
+        files.extend(sources(&root().join(folder)));
+    }
+    let long = files.iter().filter_map(|path| {
+        let lines = std::fs::read_to_string(path).unwrap().lines().count();
+        (lines > 600).then(|| format!("{}: {lines} lines", path.display()))
+    });
+    let long: Vec<String> = long.collect();
+    assert!(long.is_empty(), "longer than 600 lines: split by noun\n{}", long.join("\n"));
+}
