@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::apps::v1::Deployment;
+
 use super::harness;
 
 const ROUNDS: usize = 10;
+const PODS: i32 = 50;
 
 pub(crate) async fn run() {
     let (mut ready, mut running, mut stopped) = (Vec::new(), Vec::new(), Vec::new());
@@ -18,6 +21,7 @@ pub(crate) async fn run() {
         cluster.shutdown().await;
         stopped.push(began.elapsed());
     }
+    many().await;
     for (what, mut times) in [
         ("cluster ready", ready),
         ("first pod ready", running),
@@ -30,4 +34,35 @@ pub(crate) async fn run() {
             times[times.len() / 2]
         );
     }
+}
+
+/// One Deployment, all at once: from its creation to the last replica, and from its deletion to the last process.
+async fn many() {
+    let cluster = harness::start().await;
+    let client = cluster.client();
+    let began = Instant::now();
+    let deployment = serde_json::json!({
+        "metadata": { "name": "many" },
+        "spec": {
+            "replicas": PODS,
+            "selector": { "matchLabels": { "app": "many" } },
+            "template": {
+                "metadata": { "labels": { "app": "many" } },
+                "spec": { "containers": [harness::container("main", &["idle"])] },
+            },
+        },
+    });
+    harness::create::<Deployment>(&client, deployment).await;
+    let all = |deployment: &Deployment| {
+        let available = deployment
+            .status
+            .as_ref()
+            .and_then(|status| status.available_replicas);
+        available == Some(PODS)
+    };
+    harness::until(&client, "many", "all run", all).await;
+    println!("{PODS} pods ready: {:.1?}", began.elapsed());
+    let began = Instant::now();
+    cluster.shutdown().await;
+    println!("{PODS} pods shut down: {:.1?}", began.elapsed());
 }
