@@ -222,7 +222,7 @@ fn parse(path: &Path) -> Result<Feature, Error> {
         ParseFileError::Reading { path, source } => Error::Unreadable { path, source },
         ParseFileError::Parsing { path, error, source } => {
             let (line, column, expected) = place(&source.to_string());
-            Error::Syntax { path, line, column, expected: error.map_or(expected, |error| error.to_string()) }
+            Error::Syntax { path, line, column, expected: error.map_or(expected, |error| format!("a keyword; {error}")) }
         }
     })?;
     if let Some(rule) = feature.rules.first() {
@@ -287,7 +287,7 @@ mod tests {
     fn broken_gherkin_names_file_and_line() {
         let folder = folder_with("broken.feature", "Feature: F\n  Scenario: one\n    Given a\n    Nonsense here\n");
         let error = Catalog::load(folder.path(), &Selection::default()).unwrap_err().to_string();
-        assert!(error.contains("broken.feature:4:"), "{error}");
+        assert!(error.contains("broken.feature:5:1: not valid Gherkin: expected a keyword; Unknown keyword"), "{error}");
     }
 
     #[test]

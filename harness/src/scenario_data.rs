@@ -322,6 +322,7 @@ mod tests {
                     "name": "Base URL of the EHR",
                     "description": "FHIR R4 endpoint that records are written to",
                     "value": "https://fhir.stolaf-hospital.test",
+                    "required": true,
                 }],
             })
         );

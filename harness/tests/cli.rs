@@ -83,7 +83,7 @@ fn a_wrong_command_line_is_exit_2(#[case] arguments: &[&str], #[case] says: &str
 }
 
 #[rstest::rstest]
-#[case::feature("features/egress/default-deny.feature", "  Background:", "  Backgrond:", "default-deny.feature:7:")]
+#[case::feature("features/egress/default-deny.feature", "    Then the request completes", "    Tehn the request completes", "default-deny.feature:15:22: not valid Gherkin")]
 #[case::step("features/egress/default-deny.feature", "When the pod of \"weather\" requests", "When the pod of \"weather\" begs for", "begs for")]
 #[case::tag("features/egress/default-deny.feature", "@EGR-13", "@EGR-77", "EGR-77")]
 #[case::manifest("scenarios/servers/weather.yaml", "runtime: containerized", "runtime: magic", "weather.yaml:")]

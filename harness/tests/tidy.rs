@@ -102,9 +102,10 @@ fn files_stay_readable() {
         files.extend(sources(&root().join(folder)));
     }
     let long = files.iter().filter_map(|path| {
-        let lines = std::fs::read_to_string(path).unwrap().lines().count();
-        (lines > 600).then(|| format!("{}: {lines} lines", path.display()))
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines = text.lines().count();
+        (lines > 600 && !text.contains("//! Longer than 600 lines because")).then(|| format!("{}: {lines} lines", path.display()))
     });
     let long: Vec<String> = long.collect();
-    assert!(long.is_empty(), "longer than 600 lines: split by noun\n{}", long.join("\n"));
+    assert!(long.is_empty(), "longer than 600 lines: split by noun, or give the reason in the header\n{}", long.join("\n"));
 }

@@ -1,9 +1,7 @@
 //! Probes: one attempt of a process inside a Pod to reach a far end, run over exec as on any cluster.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, AttachParams};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -96,18 +94,6 @@ impl Drop for RunningProbe {
     fn drop(&mut self) {
         self.0.abort();
     }
-}
-
-/// How much of the quiet window after the last word of these attempts is still to come; none when it is over.
-pub(super) fn unquiet(events: &[Arc<Recorded>], labels: &[String], window: Duration, now: Timestamp) -> Option<Duration> {
-    let last = events.iter().rev().find_map(|recorded| match &recorded.event {
-        Event::ProbeSent { attempt, .. } | Event::ProbeResult { attempt, .. } if labels.contains(attempt) => Some(recorded.at),
-        _ => None,
-    })?;
-    let over = last.checked_add(SignedDuration::try_from(window).ok()?).ok()?;
-    // A millisecond more: timers may fire early by one.
-    let rest = Duration::try_from(over.duration_since(now)).ok().filter(|rest| !rest.is_zero())?;
-    Some(rest + Duration::from_millis(1))
 }
 
 /// Finds the announcement of an attempt, or its result when it ended without one.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -51,6 +52,19 @@ impl Scene {
         Ok(observe::observe(self.recorder.folder(), &self.recorder.events(), captures, Timestamp::now()))
     }
 
+    /// Everything observed up to the end of a quiet window after these attempts' last sign of life. An attempt has at
+    /// most a few such signs, so this ends.
+    async fn observe_quiet(&mut self, labels: &[String]) -> Result<Observations, lab::Error> {
+        let window = self.context.deadlines.quiet_window;
+        loop {
+            self.lab().await?.keep_quiet().await;
+            let observations = self.observe().await?;
+            if is_quiet(&observations, labels, window) {
+                return Ok(observations);
+            }
+        }
+    }
+
     /// An attempt by its label.
     ///
     /// # Errors
@@ -67,8 +81,7 @@ impl Scene {
     pub(super) async fn judge_blocked(&mut self, labels: &[String], rule: RuleExpectation, may_hold: BTreeSet<String>) -> Result<Vec<CheckResult>, Failure> {
         self.await_decisions(labels).await?;
         let quiet_window = self.context.deadlines.quiet_window;
-        self.lab().await?.keep_quiet(labels).await;
-        let observations = self.observe().await?;
+        let observations = self.observe_quiet(labels).await?;
         self.lab().await?.end_probes();
         let mut results = Vec::new();
         for label in labels {
@@ -95,7 +108,7 @@ impl Scene {
     /// When the system can't be reached.
     pub(super) async fn judge_passed(&mut self, attempt: Attempt, far_end: &str) -> Result<Vec<CheckResult>, Failure> {
         let deadline = self.context.deadlines.denial_logged;
-        let logged = has_decision(attempt.clone(), Action::Permit);
+        let logged = |events: &[Arc<Recorded>]| is_logged(events, &attempt, Action::Permit).then_some(());
         // In vain is no error here: the judge says what is missing.
         let _ = self.lab().await?.see("the gateway's record of a permit", deadline, logged).await;
         let observations = self.observe().await?;
@@ -154,8 +167,8 @@ impl Scene {
         let own = label.to_owned();
         let what = format!("the outcome of {label:?}");
         let found = move |events: &[Arc<Recorded>]| match decision(events, &own) {
-            Some(None) => Some(true),
-            Some(Some(_)) => Some(false),
+            Some(Decision::Answered) => Some(true),
+            Some(Decision::Denied) => Some(false),
             None => has_result(events, &own).then_some(false),
         };
         Ok(self.lab().await?.see(what, deadline, found).await?)
@@ -172,22 +185,29 @@ impl Scene {
     }
 }
 
-/// Some when the attempt is decided; the value is the latency of a denial in microseconds.
-fn decision(events: &[Arc<Recorded>], label: &str) -> Option<Option<u64>> {
+/// How an attempt was decided, as far as a wait needs to know.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    /// The gateway logged a denial.
+    Denied,
+    /// The client got its answer.
+    Answered,
+}
+
+fn decision(events: &[Arc<Recorded>], label: &str) -> Option<Decision> {
     let mut attempt = None;
     for recorded in events {
         match &recorded.event {
             Event::ProbeSent { attempt: own, canary, sent } if own == label => {
                 attempt = Some(Attempt { label: own.clone(), canary: canary.clone(), sent: Some(sent.clone()), result: None });
             }
-            Event::ProbeResult { attempt: own, result, .. } if own == label && result.outcome == ClientOutcome::Completed => return Some(None),
+            Event::ProbeResult { attempt: own, result, .. } if own == label && result.outcome == ClientOutcome::Completed => {
+                return Some(Decision::Answered);
+            }
             _ => {}
         }
     }
-    let attempt = attempt?;
-    let sent_at = attempt.sent.as_ref()?.at;
-    let at = record_of(events, &attempt, Action::Deny)?;
-    Some(u64::try_from(at.duration_since(sent_at).as_micros()).ok())
+    is_logged(events, &attempt?, Action::Deny).then_some(Decision::Denied)
 }
 
 /// Whether the firewall named every rule that its log mentions.
@@ -211,19 +231,28 @@ fn has_result(events: &[Arc<Recorded>], label: &str) -> bool {
     events.iter().any(|recorded| matches!(&recorded.event, Event::ProbeResult { attempt, .. } if attempt == label))
 }
 
-fn has_decision(attempt: Attempt, action: Action) -> impl FnMut(&[Arc<Recorded>]) -> Option<()> {
-    move |events| record_of(events, &attempt, action).map(drop)
-}
-
-/// When the gateway's first record about an attempt arrived. Only a wait: the judge looks closer.
-fn record_of(events: &[Arc<Recorded>], attempt: &Attempt, action: Action) -> Option<Timestamp> {
-    let sent = attempt.sent.as_ref()?;
+/// Whether the gateway's log holds a record about an attempt. Only a wait: the judge looks closer. Ports come back, so
+/// records from before the attempt are about another one.
+fn is_logged(events: &[Arc<Recorded>], attempt: &Attempt, action: Action) -> bool {
+    let Some(sent) = &attempt.sent else { return false };
     let about = |text: &str| {
         let record = gateway_log::parse_line(0, text).ok().flatten();
         record.is_some_and(|record| record.source == sent.source && record.destination == sent.destination && record.action == action)
     };
-    events.iter().find_map(|recorded| match &recorded.event {
-        Event::GatewayLog { text, .. } if about(text) => Some(recorded.at),
-        _ => None,
+    events.iter().rev().take_while(|recorded| recorded.at >= sent.at).any(|recorded| match &recorded.event {
+        Event::GatewayLog { text, .. } => about(text),
+        _ => false,
     })
+}
+
+/// Whether a whole quiet window passed since the attempts' last sign of life.
+fn is_quiet(observations: &Observations, labels: &[String], window: Duration) -> bool {
+    let own = observations.attempts.iter().filter(|attempt| labels.contains(&attempt.label));
+    let records = observations.log.read().map(|log| log.records.as_slice()).unwrap_or_default();
+    own.filter_map(|attempt| {
+        let sent = attempt.sent.as_ref()?;
+        let decided = records.iter().filter(|record| record.source == sent.source && record.destination == sent.destination);
+        decided.filter_map(|record| record.seen_at).chain(attempt.result.as_ref().map(|result| result.at)).chain([sent.at]).max()
+    })
+    .all(|last| observe::has_passed(window, last, observations.until))
 }
