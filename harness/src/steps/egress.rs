@@ -146,8 +146,8 @@ impl Scene {
     }
 
     async fn all_blocked(&mut self, rule: RuleExpectation) -> Step {
-        let labels = self.attempts.clone();
-        let results = self.judge_blocked(&labels, rule, BTreeSet::new()).await?;
+        let attempts: Vec<_> = self.attempts.iter().map(|label| (label.clone(), rule.clone())).collect();
+        let results = self.judge_blocked(&attempts, BTreeSet::new()).await?;
         self.settle(results)
     }
 }

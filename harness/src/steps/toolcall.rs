@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::verdict::Rule;
 use crate::evidence::{Event, Recorded};
-use crate::judge::{Attempt, Check, CheckResult, ClientOutcome, ClientResult, Exchange, Observations, Protocol, Sent, SpreadClaim, judge_spread};
+use crate::judge::{Attempt, Check, CheckResult, ClientOutcome, ClientResult, Exchange, Observations, Protocol, RuleExpectation, Sent, SpreadClaim, judge_spread};
 use crate::outcome::Outcome;
 use crate::world::{Failure, Step, World};
 
@@ -109,22 +109,28 @@ async fn permit_logged(world: &mut World) -> Step {
         .await
 }
 
-#[then(expr = "each attempt to reach {string} is blocked by the rule {string} of {string}")]
+/// Before the call the gateway may not know the Pod's address yet: an attempt at start-up then falls to the default
+/// action. It is blocked all the same, and the log says by what. From the call on it must be the server's own rule.
+#[then(expr = "each attempt to reach {string} is blocked, from the call on by the rule {string} of {string}")]
 async fn attempts_blocked(world: &mut World, host: String, rule: String, server: String) -> Step {
     world
         .act(async |scene| {
             let deadline = scene.context.deadlines.probe_result;
+            let called_at = scene.called_at.ok_or_else(|| Failure::Scenario("no step called a tool".to_owned()))?;
             let what = format!("the dependency's attempts {PHASES:?} to reach {host}");
             let lab = scene.lab().await?;
-            let labels = lab
+            let attempts = lab
                 .see(what, deadline, |events| {
-                    let labels: Vec<String> = attempts_to(events, &host).map(str::to_owned).collect();
-                    PHASES.iter().all(|phase| labels.iter().any(|label| label.ends_with(phase))).then_some(labels)
+                    let all: Vec<(String, Timestamp)> = attempts_to(events, &host).map(|(label, at)| (label.to_owned(), at)).collect();
+                    PHASES.iter().all(|phase| all.iter().any(|(label, _)| label.ends_with(phase))).then_some(all)
                 })
                 .await?;
-            scene.attempts = labels.clone();
+            scene.attempts = attempts.iter().map(|(label, _)| label.clone()).collect();
+            let own = Rule::of_server(&rule, &server);
+            let by = |sent_at| if sent_at >= called_at { own.clone() } else { RuleExpectation::Any };
+            let expected: Vec<_> = attempts.into_iter().map(|(label, sent_at)| (label, by(sent_at))).collect();
             let legitimate: BTreeSet<String> = scene.control.iter().map(|control| control.far_end.clone()).collect();
-            let results = scene.judge_blocked(&labels, Rule::of_server(&rule, &server), legitimate).await?;
+            let results = scene.judge_blocked(&expected, legitimate).await?;
             scene.settle(results)
         })
         .await
@@ -148,10 +154,10 @@ async fn canary_nowhere_else(world: &mut World, host: String) -> Step {
         .await
 }
 
-/// Labels of announced attempts to reach a host by name, in order, each once.
-fn attempts_to<'a>(events: &'a [std::sync::Arc<Recorded>], host: &'a str) -> impl Iterator<Item = &'a str> {
+/// Announced attempts to reach a host by name, in order: their labels, and when they were sent.
+fn attempts_to<'a>(events: &'a [std::sync::Arc<Recorded>], host: &'a str) -> impl Iterator<Item = (&'a str, Timestamp)> {
     events.iter().filter_map(move |recorded| match &recorded.event {
-        Event::ProbeSent { attempt, sent, .. } if sent.host.as_deref() == Some(host) => Some(attempt.as_str()),
+        Event::ProbeSent { attempt, sent, .. } if sent.host.as_deref() == Some(host) => Some((attempt.as_str(), sent.at)),
         _ => None,
     })
 }

@@ -103,7 +103,7 @@ impl Scene {
             self.control = control;
             results
         } else {
-            self.judge_blocked(&[label.to_owned()], Rule::of_server("deny-all-external", server), Default::default()).await?
+            self.judge_blocked(&[(label.to_owned(), Rule::of_server("deny-all-external", server))], Default::default()).await?
         };
         let proof = results.swap_remove(0);
         let effective_at = if completed == reachable { sent_at } else { None };

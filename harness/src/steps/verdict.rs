@@ -74,17 +74,22 @@ impl Scene {
         found.ok_or_else(|| Failure::Scenario(format!("nothing was recorded about the attempt {label:?}")))
     }
 
-    /// Judges that the attempts of these labels were blocked and that each denial is logged.
+    /// Judges that attempts were blocked, each by the rule beside its label, and that each denial is logged.
     ///
     /// # Errors
     /// When the system can't be reached. A check that does not pass is a value.
-    pub(super) async fn judge_blocked(&mut self, labels: &[String], rule: RuleExpectation, may_hold: BTreeSet<String>) -> Result<Vec<CheckResult>, Failure> {
-        self.await_decisions(labels).await?;
+    pub(super) async fn judge_blocked(
+        &mut self,
+        attempts: &[(String, RuleExpectation)],
+        may_hold: BTreeSet<String>,
+    ) -> Result<Vec<CheckResult>, Failure> {
+        let labels: Vec<String> = attempts.iter().map(|(label, _)| label.clone()).collect();
+        self.await_decisions(&labels).await?;
         let quiet_window = self.context.deadlines.quiet_window;
-        let observations = self.observe_quiet(labels).await?;
+        let observations = self.observe_quiet(&labels).await?;
         self.lab().await?.end_probes();
         let mut results = Vec::new();
-        for label in labels {
+        for (label, rule) in attempts {
             let attempt = self.attempt(&observations, label)?;
             let claim = DenialClaim {
                 check: self.check(format!("blocked: {label}"), &DENIED),
