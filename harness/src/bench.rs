@@ -26,7 +26,11 @@ const SIDE_BY_SIDE: usize = 8;
 /// # Errors
 /// When the machine can't run a cluster or a part does not start.
 pub async fn bench(args: &BenchArgs, binary: PathBuf) -> Result<(), Error> {
-    let context = Arc::new(RunContext::interactive(args.project_dir.as_deref(), binary, "bench")?);
+    let context = Arc::new(RunContext::interactive(
+        args.project_dir.as_deref(),
+        binary,
+        "bench",
+    )?);
     let mut cluster_ready = Vec::new();
     let mut system_ready = Vec::new();
     for round in 0..args.count {
@@ -36,14 +40,21 @@ pub async fn bench(args: &BenchArgs, binary: PathBuf) -> Result<(), Error> {
         system_ready.push(began.elapsed());
         lab.finish().await;
     }
-    say(&figure("embedded cluster ready: API and DNS answer, one Pod runs", &mut cluster_ready))?;
-    say(&figure("whole system ready: with Obot, policy controller and firewall", &mut system_ready))?;
+    say(&figure(
+        "embedded cluster ready: API and DNS answer, one Pod runs",
+        &mut cluster_ready,
+    ))?;
+    say(&figure(
+        "whole system ready: with Obot, policy controller and firewall",
+        &mut system_ready,
+    ))?;
 
     let labs = futures::future::try_join_all((0..SIDE_BY_SIDE).map(|index| {
         let context = &context;
         async move {
             let mut lab = system(context, &format!("memory-{index}")).await?;
-            lab.run_server("weather", &context.project.server("weather")?).await?;
+            lab.run_server("weather", &context.project.server("weather")?)
+                .await?;
             Ok::<_, Error>(lab)
         }
     }))
@@ -83,25 +94,47 @@ async fn bare_cluster(context: &Arc<RunContext>, round: u16) -> Result<Duration,
 
 async fn system(context: &Arc<RunContext>, folder: &str) -> Result<Lab, Error> {
     let recorder = Recorder::create(context.folder.join(folder))?;
-    let setup = Setup { default_action_denies: true, ..Setup::default() };
+    let setup = Setup {
+        default_action_denies: true,
+        ..Setup::default()
+    };
     Ok(Lab::start(context, &setup, &recorder, &Waiting::default()).await?)
 }
 
 fn figure(what: &str, samples: &mut [Duration]) -> String {
     samples.sort_unstable();
-    let millis = |index: usize| samples.get(index).map_or(0.0, |sample| sample.as_secs_f64() * 1000.0);
+    let millis = |index: usize| {
+        samples
+            .get(index)
+            .map_or(0.0, |sample| sample.as_secs_f64() * 1000.0)
+    };
     let (median, last) = (samples.len() / 2, samples.len().saturating_sub(1));
-    format!("{what}: {:.0} ms median ({:.0} to {:.0}, {} times)", millis(median), millis(0), millis(last), samples.len())
+    format!(
+        "{what}: {:.0} ms median ({:.0} to {:.0}, {} times)",
+        millis(median),
+        millis(0),
+        millis(last),
+        samples.len()
+    )
 }
 
 /// Resident and proportional set size in KiB of this process and its descendants, and how many they are.
 fn memory() -> (u64, u64, usize) {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
         let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
         if let Some(parent) = field(&status, "PPid:") {
-            children.entry(u32::try_from(parent).unwrap_or_default()).or_default().push(pid);
+            children
+                .entry(u32::try_from(parent).unwrap_or_default())
+                .or_default()
+                .push(pid);
         }
     }
     let mut family = BTreeSet::new();
@@ -112,16 +145,25 @@ fn memory() -> (u64, u64, usize) {
         }
     }
     let sum = |name: &str| -> u64 {
-        let of = |pid: &u32| field(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default(), name).unwrap_or(0);
+        let of = |pid: &u32| {
+            field(
+                &std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default(),
+                name,
+            )
+            .unwrap_or(0)
+        };
         family.iter().map(of).sum()
     };
     (sum("Rss:"), sum("Pss:"), family.len())
 }
 
 fn field(text: &str, name: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix(name))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
 }
 
 fn say(text: &str) -> Result<(), Error> {
-    writeln!(anstream::stdout(), "{text}").map_err(|error| Error::Setup(format!("cannot write: {error}")))
+    writeln!(anstream::stdout(), "{text}")
+        .map_err(|error| Error::Setup(format!("cannot write: {error}")))
 }

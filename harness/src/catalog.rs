@@ -17,7 +17,9 @@ use crate::requirement::{Register, is_id};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The folder or a file in it can't be read.
-    #[error("{path}: cannot be read: {source}\n  expected: a folder with *.feature files; run in the project's folder or name one with --project-dir")]
+    #[error(
+        "{path}: cannot be read: {source}\n  expected: a folder with *.feature files; run in the project's folder or name one with --project-dir"
+    )]
     Unreadable {
         /// What was to be read.
         path: PathBuf,
@@ -96,8 +98,13 @@ pub struct Selection {
 impl Selection {
     fn matches(&self, feature_tags: &[String], scenario: &Scenario) -> bool {
         let tags: BTreeSet<&String> = feature_tags.iter().chain(&scenario.tags).collect();
-        self.tags.as_ref().is_none_or(|expression| evaluate(expression, &tags))
-            && self.name.as_ref().is_none_or(|part| scenario.name.contains(part.as_str()))
+        self.tags
+            .as_ref()
+            .is_none_or(|expression| evaluate(expression, &tags))
+            && self
+                .name
+                .as_ref()
+                .is_none_or(|part| scenario.name.contains(part.as_str()))
     }
 
     fn describe(&self) -> String {
@@ -111,7 +118,11 @@ impl Selection {
         if let Some(name) = &self.name {
             parts.push(format!("name {name:?}"));
         }
-        if parts.is_empty() { "the catalog".to_owned() } else { parts.join(" and ") }
+        if parts.is_empty() {
+            "the catalog".to_owned()
+        } else {
+            parts.join(" and ")
+        }
     }
 }
 
@@ -136,17 +147,24 @@ impl Catalog {
     /// # Errors
     /// See [`Error`]; each names the file, and the line where there is one.
     pub fn load(features: &Path, selection: &Selection) -> Result<Self, Error> {
-        let folder = selection.profile.as_ref().map_or_else(|| features.to_owned(), |profile| features.join(profile));
+        let folder = selection
+            .profile
+            .as_ref()
+            .map_or_else(|| features.to_owned(), |profile| features.join(profile));
         let mut loaded = Vec::new();
         for path in feature_files(&folder)? {
             let mut feature = parse(&path)?;
-            feature.scenarios.retain(|scenario| selection.matches(&feature.tags, scenario));
+            feature
+                .scenarios
+                .retain(|scenario| selection.matches(&feature.tags, scenario));
             if !feature.scenarios.is_empty() {
                 loaded.push(feature);
             }
         }
         if loaded.is_empty() {
-            return Err(Error::EmptySelection { selection: selection.describe() });
+            return Err(Error::EmptySelection {
+                selection: selection.describe(),
+            });
         }
         Ok(Self { features: loaded })
     }
@@ -157,12 +175,26 @@ impl Catalog {
     /// [`Error::Step`] for the first step that has none or several.
     pub fn check_steps<W>(&self, steps: &Collection<W>) -> Result<(), Error> {
         for feature in &self.features {
-            let background = feature.background.iter().flat_map(|background| &background.steps);
-            for step in background.chain(feature.scenarios.iter().flat_map(|scenario| &scenario.steps)) {
+            let background = feature
+                .background
+                .iter()
+                .flat_map(|background| &background.steps);
+            for step in background.chain(
+                feature
+                    .scenarios
+                    .iter()
+                    .flat_map(|scenario| &scenario.steps),
+            ) {
                 match steps.find(step) {
                     Ok(Some(_)) => {}
                     Ok(None) => return Err(step_error(feature, step, "no such step is known")),
-                    Err(ambiguous) => return Err(step_error(feature, step, &format!("ambiguous ({ambiguous})"))),
+                    Err(ambiguous) => {
+                        return Err(step_error(
+                            feature,
+                            step,
+                            &format!("ambiguous ({ambiguous})"),
+                        ));
+                    }
                 }
             }
         }
@@ -175,8 +207,17 @@ impl Catalog {
     /// [`Error::Requirement`] for the first tag that names none.
     pub fn check_requirements(&self, register: &Register) -> Result<(), Error> {
         for (feature, scenario) in self.scenarios() {
-            if let Err(id) = register.of_tags(feature.tags.iter().chain(&scenario.tags).map(String::as_str)) {
-                let (path, line) = (feature.path.clone().unwrap_or_default(), scenario.position.line);
+            if let Err(id) = register.of_tags(
+                feature
+                    .tags
+                    .iter()
+                    .chain(&scenario.tags)
+                    .map(String::as_str),
+            ) {
+                let (path, line) = (
+                    feature.path.clone().unwrap_or_default(),
+                    scenario.position.line,
+                );
                 return Err(Error::Requirement { path, line, id });
             }
         }
@@ -190,7 +231,12 @@ impl Catalog {
 
     /// Every selected scenario with its feature, in the order of files and lines.
     pub fn scenarios(&self) -> impl Iterator<Item = (&Feature, &Scenario)> {
-        self.features.iter().flat_map(|feature| feature.scenarios.iter().map(move |scenario| (feature, scenario)))
+        self.features.iter().flat_map(|feature| {
+            feature
+                .scenarios
+                .iter()
+                .map(move |scenario| (feature, scenario))
+        })
     }
 }
 
@@ -200,7 +246,10 @@ pub fn requirement_tags<'a>(tags: impl IntoIterator<Item = &'a String>) -> Vec<S
 }
 
 fn feature_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let unreadable = |source| Error::Unreadable { path: folder.to_owned(), source };
+    let unreadable = |source| Error::Unreadable {
+        path: folder.to_owned(),
+        source,
+    };
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
@@ -208,7 +257,10 @@ fn feature_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
             let path = entry.map_err(unreadable)?.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "feature") {
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "feature")
+            {
                 found.push(path);
             }
         }
@@ -218,26 +270,53 @@ fn feature_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn parse(path: &Path) -> Result<Feature, Error> {
-    let feature = Feature::parse_path(path, GherkinEnv::default()).map_err(|error| match error {
-        ParseFileError::Reading { path, source } => Error::Unreadable { path, source },
-        ParseFileError::Parsing { path, error, source } => {
-            let (line, column, expected) = place(&source.to_string());
-            Error::Syntax { path, line, column, expected: error.map_or(expected, |error| format!("a keyword; {error}")) }
-        }
-    })?;
+    let feature =
+        Feature::parse_path(path, GherkinEnv::default()).map_err(|error| match error {
+            ParseFileError::Reading { path, source } => Error::Unreadable { path, source },
+            ParseFileError::Parsing {
+                path,
+                error,
+                source,
+            } => {
+                let (line, column, expected) = place(&source.to_string());
+                Error::Syntax {
+                    path,
+                    line,
+                    column,
+                    expected: error.map_or(expected, |error| format!("a keyword; {error}")),
+                }
+            }
+        })?;
     if let Some(rule) = feature.rules.first() {
-        return Err(Error::Rule { path: path.to_owned(), line: rule.position.line });
+        return Err(Error::Rule {
+            path: path.to_owned(),
+            line: rule.position.line,
+        });
     }
-    feature.expand_examples().map_err(|error| Error::Outline { path: path.to_owned(), reason: error.to_string() })
+    feature.expand_examples().map_err(|error| Error::Outline {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// Line, column and what was expected, out of the parser's `Error at <line>:<column>: {"a", "b"}`: it keeps the parts to
 /// itself, in an order of their own each time.
 fn place(message: &str) -> (usize, usize, String) {
     let mut parts = message.trim_start_matches("Error at ").splitn(3, ':');
-    let mut number = || parts.next().and_then(|part| part.trim().parse().ok()).unwrap_or_default();
+    let mut number = || {
+        parts
+            .next()
+            .and_then(|part| part.trim().parse().ok())
+            .unwrap_or_default()
+    };
     let (line, column) = (number(), number());
-    let mut expected: Vec<&str> = parts.next().unwrap_or_default().trim().trim_matches(['{', '}']).split(", ").collect();
+    let mut expected: Vec<&str> = parts
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .trim_matches(['{', '}'])
+        .split(", ")
+        .collect();
     expected.sort_unstable();
     (line, column, expected.join(" or "))
 }
@@ -270,37 +349,67 @@ mod tests {
     #[case("@egress and not @slow", &["one"])]
     fn tags_select(#[case] expression: &str, #[case] expected: &[&str]) {
         let folder = folder_with("a.feature", TWO);
-        let selection = Selection { tags: Some(expression.parse().unwrap()), ..Selection::default() };
+        let selection = Selection {
+            tags: Some(expression.parse().unwrap()),
+            ..Selection::default()
+        };
         let catalog = Catalog::load(folder.path(), &selection).unwrap();
-        let names: Vec<&str> = catalog.scenarios().map(|(_, scenario)| scenario.name.as_str()).collect();
+        let names: Vec<&str> = catalog
+            .scenarios()
+            .map(|(_, scenario)| scenario.name.as_str())
+            .collect();
         assert_eq!(names, expected);
     }
 
     #[test]
     fn an_empty_selection_is_an_error() {
         let folder = folder_with("a.feature", TWO);
-        let selection = Selection { tags: Some("@nothing".parse().unwrap()), ..Selection::default() };
-        assert!(matches!(Catalog::load(folder.path(), &selection), Err(Error::EmptySelection { .. })));
+        let selection = Selection {
+            tags: Some("@nothing".parse().unwrap()),
+            ..Selection::default()
+        };
+        assert!(matches!(
+            Catalog::load(folder.path(), &selection),
+            Err(Error::EmptySelection { .. })
+        ));
     }
 
     #[test]
     fn broken_gherkin_names_file_and_line() {
-        let folder = folder_with("broken.feature", "Feature: F\n  Scenario: one\n    Given a\n    Nonsense here\n");
-        let error = Catalog::load(folder.path(), &Selection::default()).unwrap_err().to_string();
-        assert!(error.contains("broken.feature:5:1: not valid Gherkin: expected a keyword; Unknown keyword"), "{error}");
+        let folder = folder_with(
+            "broken.feature",
+            "Feature: F\n  Scenario: one\n    Given a\n    Nonsense here\n",
+        );
+        let error = Catalog::load(folder.path(), &Selection::default())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(
+                "broken.feature:5:1: not valid Gherkin: expected a keyword; Unknown keyword"
+            ),
+            "{error}"
+        );
     }
 
     #[test]
     fn an_unknown_step_names_file_and_line() {
         let folder = folder_with("a.feature", TWO);
         let catalog = Catalog::load(folder.path(), &Selection::default()).unwrap();
-        let error = catalog.check_steps(&Collection::<()>::new()).unwrap_err().to_string();
-        assert!(error.contains("a.feature:5: no such step is known: Given a"), "{error}");
+        let error = catalog
+            .check_steps(&Collection::<()>::new())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("a.feature:5: no such step is known: Given a"),
+            "{error}"
+        );
     }
 
     #[test]
     fn requirement_tags_are_told_from_other_tags() {
-        let tags: Vec<String> = ["egress", "EGR-01", "serial", "AUT-12", "EGR-x"].map(String::from).to_vec();
+        let tags: Vec<String> = ["egress", "EGR-01", "serial", "AUT-12", "EGR-x"]
+            .map(String::from)
+            .to_vec();
         assert_eq!(requirement_tags(&tags), ["EGR-01", "AUT-12"]);
     }
 }

@@ -45,7 +45,7 @@ pub enum Command {
     Bench(BenchArgs),
     /// Run one role of the system in the foreground, configured by the environment variables its --help lists.
     #[command(subcommand)]
-    Serve(Role),
+    Serve(Box<Role>),
     /// Send one probe and report every step of it as a JSON line. Used inside pods; works anywhere.
     Probe(fixtures::probe::Args),
 }
@@ -54,7 +54,7 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum Role {
     /// Obot stand-in: HTTP API, storage API, Kubernetes objects per server.
-    Obot(fixtures::obot::Args),
+    Obot(Box<fixtures::obot::Args>),
     /// Policy controller stand-in: MCPNetworkPolicy in, FirewallPolicy out.
     PolicyController(fixtures::policy_controller::Args),
     /// MCP server with an optional hostile dependency.
@@ -101,7 +101,12 @@ pub struct RunArgs {
     #[arg(long)]
     pub list: bool,
     /// Where evidence and reports go; a folder per run is made in it.
-    #[arg(long, short = 'o', value_name = "DIR", default_value = "containment-results")]
+    #[arg(
+        long,
+        short = 'o',
+        value_name = "DIR",
+        default_value = "containment-results"
+    )]
     pub output_dir: PathBuf,
     /// Stop at the first scenario that does not pass.
     #[arg(long)]

@@ -36,12 +36,19 @@ struct Running {
 impl Console {
     /// `verdicts` is where finished scenarios leave what they came to.
     pub fn new(quiet: bool, verdicts: Verdicts) -> Self {
-        let mode = match (quiet, std::io::stderr().is_terminal() && std::env::var_os("CI").is_none()) {
+        let mode = match (
+            quiet,
+            std::io::stderr().is_terminal() && std::env::var_os("CI").is_none(),
+        ) {
             (true, _) => Mode::Quiet,
             (false, true) => Mode::Live(MultiProgress::new()),
             (false, false) => Mode::Plain,
         };
-        Self { mode, verdicts, running: BTreeMap::new() }
+        Self {
+            mode,
+            verdicts,
+            running: BTreeMap::new(),
+        }
     }
 
     fn started(&mut self, name: &str) {
@@ -62,19 +69,35 @@ impl Console {
             }
             Mode::Quiet => None,
         };
-        self.running.insert(name.to_owned(), Running { since: Instant::now(), bar });
+        self.running.insert(
+            name.to_owned(),
+            Running {
+                since: Instant::now(),
+                bar,
+            },
+        );
     }
 
     fn step(&self, name: &str, step: &str) {
-        if let Some(bar) = self.running.get(name).and_then(|running| running.bar.as_ref()) {
+        if let Some(bar) = self
+            .running
+            .get(name)
+            .and_then(|running| running.bar.as_ref())
+        {
             bar.set_message(step.to_owned());
         }
     }
 
     fn finished(&mut self, name: &str) {
-        let Some(running) = self.running.remove(name) else { return };
+        let Some(running) = self.running.remove(name) else {
+            return;
+        };
         let verdict = self.verdicts.of(name).unwrap_or(Outcome::HarnessError);
-        let text = format!("{:<5} {name} ({:.2} s)", verdict.to_string().to_uppercase(), running.since.elapsed().as_secs_f64());
+        let text = format!(
+            "{:<5} {name} ({:.2} s)",
+            verdict.to_string().to_uppercase(),
+            running.since.elapsed().as_secs_f64()
+        );
         match (&self.mode, running.bar) {
             (Mode::Live(bars), Some(bar)) => {
                 bar.finish_and_clear();
@@ -90,8 +113,16 @@ impl Console {
 impl Writer<World> for Console {
     type Cli = cli::Empty;
 
-    async fn handle_event(&mut self, event: parser::Result<Event<Cucumber<World>>>, _cli: &Self::Cli) {
-        let Ok(Cucumber::Feature(_, Feature::Scenario(scenario, event))) = event.map(Event::into_inner) else { return };
+    async fn handle_event(
+        &mut self,
+        event: parser::Result<Event<Cucumber<World>>>,
+        _cli: &Self::Cli,
+    ) {
+        let Ok(Cucumber::Feature(_, Feature::Scenario(scenario, event))) =
+            event.map(Event::into_inner)
+        else {
+            return;
+        };
         match event.event {
             Scenario::Started => self.started(&scenario.name),
             Scenario::Background(step, Step::Started) | Scenario::Step(step, Step::Started) => {

@@ -70,7 +70,10 @@ pub enum Error {
 impl Error {
     fn kubernetes(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let action = action.into();
-        move |source| Self::Kubernetes { action, source: Box::new(source) }
+        move |source| Self::Kubernetes {
+            action,
+            source: Box::new(source),
+        }
     }
 }
 
@@ -113,19 +116,34 @@ impl Lab {
     ///
     /// # Errors
     /// When a part does not start in time.
-    pub async fn start(context: &Arc<RunContext>, setup: &Setup, recorder: &Recorder, waiting: &Waiting) -> Result<Self, Error> {
+    pub async fn start(
+        context: &Arc<RunContext>,
+        setup: &Setup,
+        recorder: &Recorder,
+        waiting: &Waiting,
+    ) -> Result<Self, Error> {
         let deadlines = &context.deadlines;
         let (cluster, far_ends) = waiting
-            .until("the cluster to start", deadlines.cluster_ready, tier::embedded::start(context, setup, recorder))
+            .until(
+                "the cluster to start",
+                deadlines.cluster_ready,
+                tier::embedded::start(context, setup, recorder),
+            )
             .await??;
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
         watching::start(&cluster.client(), recorder, &cancel, &tasks);
         waiting
-            .until("the orchestrator and the policy controller to be ready", deadlines.stand_ins_ready, async {
-                watching::deployments_available(&cluster.client(), ORCHESTRATOR_NAMESPACE).await
-            })
+            .until(
+                "the orchestrator and the policy controller to be ready",
+                deadlines.stand_ins_ready,
+                async {
+                    watching::deployments_available(&cluster.client(), ORCHESTRATOR_NAMESPACE).await
+                },
+            )
             .await??;
-        let address = cluster.forward(ORCHESTRATOR_NAMESPACE, "obot-obot", 80).await?;
+        let address = cluster
+            .forward(ORCHESTRATOR_NAMESPACE, "obot-obot", 80)
+            .await?;
         Ok(Self {
             context: Arc::clone(context),
             recorder: recorder.clone(),
@@ -144,16 +162,40 @@ impl Lab {
     ///
     /// # Errors
     /// When the orchestrator refuses it or it does not become ready.
-    pub async fn run_server(&mut self, name: &str, manifest: &ServerManifest) -> Result<Server, Error> {
+    pub async fn run_server(
+        &mut self,
+        name: &str,
+        manifest: &ServerManifest,
+    ) -> Result<Server, Error> {
         let created = self.orchestrator.create(&manifest.manifest).await?;
-        self.recorder.record(Event::ServerCreated { id: created.id.clone(), name: name.to_owned() });
-        self.orchestrator.configure(&created.id, &manifest.configuration()).await?;
+        self.recorder.record(Event::ServerCreated {
+            id: created.id.clone(),
+            name: name.to_owned(),
+        });
+        self.orchestrator
+            .configure(&created.id, &manifest.configuration())
+            .await?;
         self.waiting
-            .until(format!("the server {name:?} to be launched"), self.context.deadlines.pod_ready, self.orchestrator.launch(&created.id))
+            .until(
+                format!("the server {name:?} to be launched"),
+                self.context.deadlines.pod_ready,
+                self.orchestrator.launch(&created.id),
+            )
             .await??;
         let pod = self.pod_of(&created.id).await?;
-        let server = Server { id: created.id, manifest: manifest.clone(), pod };
-        watching::follow_output(&self.cluster.client(), &self.recorder, (RUNTIME_NAMESPACE, &server.pod), name, &self.cancel, &self.tasks);
+        let server = Server {
+            id: created.id,
+            manifest: manifest.clone(),
+            pod,
+        };
+        watching::follow_output(
+            &self.cluster.client(),
+            &self.recorder,
+            (RUNTIME_NAMESPACE, &server.pod),
+            name,
+            &self.cancel,
+            &self.tasks,
+        );
         self.servers.insert(name.to_owned(), server.clone());
         Ok(server)
     }
@@ -163,17 +205,25 @@ impl Lab {
     /// # Errors
     /// When no step created it.
     pub fn server(&self, name: &str) -> Result<&Server, Error> {
-        self.servers.get(name).ok_or_else(|| Error::Data(format!("no step runs a server {name:?}")))
+        self.servers
+            .get(name)
+            .ok_or_else(|| Error::Data(format!("no step runs a server {name:?}")))
     }
 
     /// Replaces a server's list of domains through the orchestrator; returns when the orchestrator accepted it.
     ///
     /// # Errors
     /// When the orchestrator refuses the update.
-    pub async fn set_domains(&mut self, name: &str, domains: &[String]) -> Result<Timestamp, Error> {
+    pub async fn set_domains(
+        &mut self,
+        name: &str,
+        domains: &[String],
+    ) -> Result<Timestamp, Error> {
         let server = self.server(name)?;
         let edited = server.manifest.with_egress_domains(domains);
-        self.orchestrator.update(&server.id, &edited.manifest).await?;
+        self.orchestrator
+            .update(&server.id, &edited.manifest)
+            .await?;
         let accepted = Timestamp::now();
         if let Some(known) = self.servers.get_mut(name) {
             known.manifest = edited;
@@ -185,12 +235,21 @@ impl Lab {
     ///
     /// # Errors
     /// Only when the call outlives its deadline.
-    pub async fn call_tool(&self, name: &str, tool: &str, arguments: Map<String, Value>) -> Result<ToolCall, Error> {
+    pub async fn call_tool(
+        &self,
+        name: &str,
+        tool: &str,
+        arguments: Map<String, Value>,
+    ) -> Result<ToolCall, Error> {
         let url = self.orchestrator.connect_url(&self.server(name)?.id);
         let began = std::time::Instant::now();
         let answer = self
             .waiting
-            .until(format!("the answer to {tool:?}"), self.context.deadlines.tool_call, agent::call_tool(&url, tool, arguments))
+            .until(
+                format!("the answer to {tool:?}"),
+                self.context.deadlines.tool_call,
+                agent::call_tool(&url, tool, arguments),
+            )
             .await?;
         let (succeeded, detail) = match answer {
             Ok(answer) => (!answer.is_error, answer.text),
@@ -217,11 +276,18 @@ impl Lab {
             "metadata": {"name": name, "namespace": RUNTIME_NAMESPACE, "labels": {"stray": name}},
             "spec": {"containers": [{"name": "main", "image": tier::IDLE_IMAGE}]},
         });
-        let pod: Pod = serde_json::from_value(manifest).map_err(|error| Error::Data(error.to_string()))?;
+        let pod: Pod =
+            serde_json::from_value(manifest).map_err(|error| Error::Data(error.to_string()))?;
         let api = Api::<Pod>::namespaced(self.cluster.client(), RUNTIME_NAMESPACE);
-        api.create(&PostParams::default(), &pod).await.map_err(Error::kubernetes(format!("create the Pod {name}")))?;
+        api.create(&PostParams::default(), &pod)
+            .await
+            .map_err(Error::kubernetes(format!("create the Pod {name}")))?;
         self.waiting
-            .until(format!("the Pod {name:?} to be ready"), self.context.deadlines.pod_ready, watching::pod_ready(&self.cluster.client(), RUNTIME_NAMESPACE, name))
+            .until(
+                format!("the Pod {name:?} to be ready"),
+                self.context.deadlines.pod_ready,
+                watching::pod_ready(&self.cluster.client(), RUNTIME_NAMESPACE, name),
+            )
             .await?
     }
 
@@ -231,10 +297,23 @@ impl Lab {
     /// # Errors
     /// When it can't be started or announces nothing in time.
     pub async fn probe(&mut self, pod: &str, probe: &Probe, label: &str) -> Result<(), Error> {
-        let running = RunningProbe::start(&self.cluster.client(), RUNTIME_NAMESPACE, pod, probe, label, &self.recorder).await?;
+        let running = RunningProbe::start(
+            &self.cluster.client(),
+            RUNTIME_NAMESPACE,
+            pod,
+            probe,
+            label,
+            &self.recorder,
+        )
+        .await?;
         self.probes.push(running);
         let what = format!("the probe {label:?} to announce its first packet");
-        self.see(what, self.context.deadlines.probe_result, probing::announced(label)).await
+        self.see(
+            what,
+            self.context.deadlines.probe_result,
+            probing::announced(label),
+        )
+        .await
     }
 
     /// Waits until `found` sees in the recorded events what it looks for.
@@ -249,8 +328,21 @@ impl Lab {
     ) -> Result<T, Error> {
         let what = what.into();
         // The recorder's own deadline is the outer one here: only the named wait may end it.
-        let seen = self.waiting.until(what.clone(), deadline, self.recorder.wait_for(2 * deadline, found)).await?;
-        seen.ok_or_else(|| TimedOut { what, waited: deadline }.into())
+        let seen = self
+            .waiting
+            .until(
+                what.clone(),
+                deadline,
+                self.recorder.wait_for(2 * deadline, found),
+            )
+            .await?;
+        seen.ok_or_else(|| {
+            TimedOut {
+                what,
+                waited: deadline,
+            }
+            .into()
+        })
     }
 
     /// Ends every probe that still runs. What it sent is recorded.
@@ -267,11 +359,17 @@ impl Lab {
             .list(&ListParams::default().labels(&format!("app={id}")))
             .await
             .map_err(Error::kubernetes("list the server's Pods"))?;
-        let mut names = pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).filter_map(|pod| pod.metadata.name);
+        let mut names = pods
+            .items
+            .into_iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .filter_map(|pod| pod.metadata.name);
         match (names.next(), names.next()) {
             (Some(name), None) => Ok(name),
             (None, _) => Err(Error::Fixture(format!("the server {id} has no Pod"))),
-            (Some(first), Some(second)) => Err(Error::Fixture(format!("the server {id} has several Pods: {first}, {second}, ..."))),
+            (Some(first), Some(second)) => Err(Error::Fixture(format!(
+                "the server {id} has several Pods: {first}, {second}, ..."
+            ))),
         }
     }
 
@@ -284,7 +382,10 @@ impl Lab {
             .get(pod)
             .await
             .map_err(Error::kubernetes(format!("read the Pod {pod}")))?;
-        let statuses = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
+        let statuses = pod
+            .status
+            .and_then(|status| status.container_statuses)
+            .unwrap_or_default();
         Ok(statuses.iter().map(|status| status.restart_count).sum())
     }
 
@@ -315,15 +416,26 @@ impl Lab {
 
     /// Stores the orchestrator's own policies under `policy/`, as far as its storage can be asked.
     async fn record_orchestrator_policies(&self) {
-        let Some(token) = self.cluster.storage_token() else { return };
+        let Some(token) = self.cluster.storage_token() else {
+            return;
+        };
         let listed = async {
-            let address = self.cluster.forward(ORCHESTRATOR_NAMESPACE, "obot-obot", 8443).await?;
+            let address = self
+                .cluster
+                .forward(ORCHESTRATOR_NAMESPACE, "obot-obot", 8443)
+                .await?;
             Ok::<_, Error>(orchestrator::network_policies(address, token).await?)
         };
         match tokio::time::timeout(self.context.deadlines.teardown, listed).await {
-            Ok(Ok(policies)) => watching::record_objects(&self.recorder, "MCPNetworkPolicy", &policies),
-            Ok(Err(error)) => drop(self.recorder.record(Event::Note { text: format!("the orchestrator's policies could not be read: {error}") })),
-            Err(_) => drop(self.recorder.record(Event::Note { text: "the orchestrator's policies were not read in time".to_owned() })),
+            Ok(Ok(policies)) => {
+                watching::record_objects(&self.recorder, "MCPNetworkPolicy", &policies)
+            }
+            Ok(Err(error)) => drop(self.recorder.record(Event::Note {
+                text: format!("the orchestrator's policies could not be read: {error}"),
+            })),
+            Err(_) => drop(self.recorder.record(Event::Note {
+                text: "the orchestrator's policies were not read in time".to_owned(),
+            })),
         }
     }
 
@@ -337,7 +449,10 @@ impl Lab {
         self.record_orchestrator_policies().await;
         let crashes = self.cluster.crashes();
         for crash in &crashes {
-            self.recorder.record(Event::HarnessError { component: crash.container.clone(), message: crash.reason.clone() });
+            self.recorder.record(Event::HarnessError {
+                component: crash.container.clone(),
+                message: crash.reason.clone(),
+            });
         }
         self.cancel.cancel();
         self.tasks.close();
@@ -345,9 +460,17 @@ impl Lab {
             self.tasks.wait().await;
             self.cluster.shutdown().await;
         };
-        if tokio::time::timeout(self.context.deadlines.teardown, teardown).await.is_err() {
-            self.recorder.record(Event::Note { text: "the orderly teardown did not end in time; the rest was killed".to_owned() });
+        if tokio::time::timeout(self.context.deadlines.teardown, teardown)
+            .await
+            .is_err()
+        {
+            self.recorder.record(Event::Note {
+                text: "the orderly teardown did not end in time; the rest was killed".to_owned(),
+            });
         }
-        crashes.into_iter().map(|crash| format!("{}: {}", crash.container, crash.reason)).collect()
+        crashes
+            .into_iter()
+            .map(|crash| format!("{}: {}", crash.container, crash.reason))
+            .collect()
     }
 }

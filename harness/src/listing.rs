@@ -17,7 +17,9 @@ pub fn list(args: &SelectionArgs) -> Result<(), Error> {
     let (requirements, catalog) = catalog(args)?;
 
     let mut out = anstream::stdout().lock();
-    let mut print = |text: String| writeln!(out, "{text}").map_err(|error| Error::Setup(format!("cannot write: {error}")));
+    let mut print = |text: String| {
+        writeln!(out, "{text}").map_err(|error| Error::Setup(format!("cannot write: {error}")))
+    };
     let mut shown = BTreeSet::new();
     let mut feature_name = None;
     for (feature, scenario) in catalog.scenarios() {
@@ -29,11 +31,22 @@ pub fn list(args: &SelectionArgs) -> Result<(), Error> {
         print(format!("  {}  [{}]", scenario.name, ids.join(" ")))?;
         shown.extend(ids);
     }
-    let of_profile = requirements.iter().filter(|requirement| requirement.profile == args.profile);
-    let (covered, open): (Vec<_>, Vec<_>) = of_profile.partition(|requirement| shown.contains(&requirement.id));
-    print(format!("\n{} of {} requirements of the profile {} have a scenario.", covered.len(), covered.len() + open.len(), args.profile))?;
+    let of_profile = requirements
+        .iter()
+        .filter(|requirement| requirement.profile == args.profile);
+    let (covered, open): (Vec<_>, Vec<_>) =
+        of_profile.partition(|requirement| shown.contains(&requirement.id));
+    print(format!(
+        "\n{} of {} requirements of the profile {} have a scenario.",
+        covered.len(),
+        covered.len() + open.len(),
+        args.profile
+    ))?;
     if !open.is_empty() {
-        let ids: Vec<&str> = open.iter().map(|requirement| requirement.id.as_str()).collect();
+        let ids: Vec<&str> = open
+            .iter()
+            .map(|requirement| requirement.id.as_str())
+            .collect();
         print(format!("Open: {}", ids.join(" ")))?;
     }
     Ok(())
@@ -45,7 +58,11 @@ pub fn list(args: &SelectionArgs) -> Result<(), Error> {
 /// When the project or a feature is broken, or nothing matches.
 pub(crate) fn catalog(args: &SelectionArgs) -> Result<(Register, Catalog), Error> {
     let project = Project::find(args.project_dir.as_deref())?;
-    let selection = Selection { profile: Some(args.profile.clone()), tags: args.tags.clone(), name: args.name.clone() };
+    let selection = Selection {
+        profile: Some(args.profile.clone()),
+        tags: args.tags.clone(),
+        name: args.name.clone(),
+    };
     let catalog = Catalog::load(&project.features(), &selection)?;
     let requirements = project.requirements()?;
     catalog.check_requirements(&requirements)?;

@@ -61,7 +61,7 @@ async fn execute(command: Command, binary: PathBuf) -> ProcessCode {
             Ok(()) => ProcessCode::SUCCESS,
             Err(error) => fail(&error, error.exit_code()),
         },
-        Command::Serve(role) => serve(role).await,
+        Command::Serve(role) => serve(*role).await,
         Command::Probe(args) => finish(fixtures::probe::run(args).await),
     }
 }
@@ -70,7 +70,12 @@ async fn execute(command: Command, binary: PathBuf) -> ProcessCode {
 pub fn selects_any(args: &RunArgs, name: Option<&str>) -> bool {
     let mut selection = args.selection.clone();
     selection.name = name.map(str::to_owned);
-    !matches!(listing::catalog(&selection), Err(run::Error::Catalog(crate::catalog::Error::EmptySelection { .. })))
+    !matches!(
+        listing::catalog(&selection),
+        Err(run::Error::Catalog(
+            crate::catalog::Error::EmptySelection { .. }
+        ))
+    )
 }
 
 fn list(selection: &SelectionArgs) -> ProcessCode {
@@ -82,7 +87,7 @@ fn list(selection: &SelectionArgs) -> ProcessCode {
 
 async fn serve(role: Role) -> ProcessCode {
     match role {
-        Role::Obot(args) => finish(fixtures::obot::run(args).await),
+        Role::Obot(args) => finish(fixtures::obot::run(*args).await),
         Role::PolicyController(args) => finish(fixtures::policy_controller::run(args).await),
         Role::McpServer(args) => finish(fixtures::mcp_server::run(args).await),
         Role::Internet(args) => finish(fixtures::internet::run(args).await),
@@ -115,10 +120,18 @@ fn own_binary() -> PathBuf {
 
 fn log(command: &Command) {
     // A role's log is its Pod's output; the harness speaks through its report.
-    let default = if matches!(command, Command::Serve(_)) { "info" } else { "warn" };
+    let default = if matches!(command, Command::Serve(_)) {
+        "info"
+    } else {
+        "warn"
+    };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(color)
+        .init();
 }
 
 /// Prints an error with its causes.

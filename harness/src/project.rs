@@ -12,7 +12,9 @@ use crate::scenario_data::{self, ServerManifest};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No project here.
-    #[error("no features/ and scenarios/ in {start} or above it; run inside the project's folder or name it with --project-dir")]
+    #[error(
+        "no features/ and scenarios/ in {start} or above it; run inside the project's folder or name it with --project-dir"
+    )]
     NotFound {
         /// Where the search began.
         start: PathBuf,
@@ -45,13 +47,23 @@ impl Project {
     /// # Errors
     /// [`Error::NotFound`].
     pub fn find(named: Option<&Path>) -> Result<Self, Error> {
-        let is_project = |folder: &Path| folder.join("features").is_dir() && folder.join("scenarios").is_dir();
+        let is_project =
+            |folder: &Path| folder.join("features").is_dir() && folder.join("scenarios").is_dir();
         let start = match named {
             Some(named) => named.to_owned(),
             None => std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")),
         };
-        let mut folders = start.ancestors().take(if named.is_some() { 1 } else { usize::MAX });
-        folders.find(|folder| is_project(folder)).map(|root| Self { root: root.to_owned() }).ok_or(Error::NotFound { start: start.clone() })
+        let mut folders = start
+            .ancestors()
+            .take(if named.is_some() { 1 } else { usize::MAX });
+        folders
+            .find(|folder| is_project(folder))
+            .map(|root| Self {
+                root: root.to_owned(),
+            })
+            .ok_or(Error::NotFound {
+                start: start.clone(),
+            })
     }
 
     /// The folder of the features.
@@ -84,7 +96,10 @@ impl Project {
     /// # Errors
     /// When the file is missing or broken; names the line.
     pub fn fault_register(&self) -> Result<FaultRegister, Error> {
-        Ok(FaultRegister::load(&self.scenarios(), &self.requirements()?)?)
+        Ok(FaultRegister::load(
+            &self.scenarios(),
+            &self.requirements()?,
+        )?)
     }
 
     /// The named faults, checked against the register; sorted, each once.
@@ -95,7 +110,10 @@ impl Project {
         let register = self.fault_register()?;
         if let Some(unknown) = names.iter().find(|name| register.find(name).is_none()) {
             let known: Vec<&str> = register.iter().map(|(name, _)| name).collect();
-            return Err(Error::UnknownFault { name: unknown.clone(), known: known.join(", ") });
+            return Err(Error::UnknownFault {
+                name: unknown.clone(),
+                known: known.join(", "),
+            });
         }
         let mut names = names.to_vec();
         names.sort();
@@ -117,15 +135,26 @@ impl Project {
     /// For the first broken one; names the line.
     pub fn check_servers(&self) -> Result<(), Error> {
         let folder = self.scenarios().join("servers");
-        let unreadable = |source| scenario_data::Error::Unreadable { path: folder.clone(), source };
+        let unreadable = |source| scenario_data::Error::Unreadable {
+            path: folder.clone(),
+            source,
+        };
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&folder).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            if path.extension().is_some_and(|extension| extension == "yaml") {
-                names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "yaml")
+            {
+                names.extend(
+                    path.file_stem()
+                        .map(|stem| stem.to_string_lossy().into_owned()),
+                );
             }
         }
         names.sort();
-        names.iter().try_for_each(|name| self.server(name).map(drop))
+        names
+            .iter()
+            .try_for_each(|name| self.server(name).map(drop))
     }
 }

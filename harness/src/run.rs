@@ -53,7 +53,9 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Project(_) | Self::Catalog(_) | Self::Tier(_) => ExitCode::Usage,
-            Self::Evidence(_) | Self::Lab(_) | Self::Report(_) | Self::Setup(_) => ExitCode::HarnessFault,
+            Self::Evidence(_) | Self::Lab(_) | Self::Report(_) | Self::Setup(_) => {
+                ExitCode::HarnessFault
+            }
         }
     }
 }
@@ -85,16 +87,28 @@ impl RunContext {
     ///
     /// # Errors
     /// When the project is missing or broken, or the machine can't run a cluster.
-    pub fn interactive(project_dir: Option<&Path>, binary: PathBuf, purpose: &str) -> Result<Self, Error> {
+    pub fn interactive(
+        project_dir: Option<&Path>,
+        binary: PathBuf,
+        purpose: &str,
+    ) -> Result<Self, Error> {
         crate::tier::embedded::preflight()?;
-        let folder = std::env::temp_dir().join(format!("containment-{purpose}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("containment-{purpose}-{}", std::process::id()));
         Self::new(Project::find(project_dir)?, binary, 1, Vec::new(), folder)
     }
 
-    fn new(project: Project, binary: PathBuf, seed: u64, faults: Vec<String>, folder: PathBuf) -> Result<Self, Error> {
+    fn new(
+        project: Project,
+        binary: PathBuf,
+        seed: u64,
+        faults: Vec<String>,
+        folder: PathBuf,
+    ) -> Result<Self, Error> {
         Ok(Self {
             internet: project.internet()?,
-            authority: CertificateAuthority::new("containment simulated internet").map_err(|error| Error::Setup(error.to_string()))?,
+            authority: CertificateAuthority::new("containment simulated internet")
+                .map_err(|error| Error::Setup(error.to_string()))?,
             binary,
             seed,
             faults,
@@ -108,9 +122,14 @@ impl RunContext {
     /// The evidence folder of a scenario: named after its feature file, its line and its title.
     pub fn scenario_folder(&self, scenario: &ScenarioStarted) -> PathBuf {
         let location = Path::new(&scenario.location);
-        let stem = location.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = location
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let line = scenario.location.rsplit(':').next().unwrap_or_default();
-        self.folder.join("scenarios").join(slug(&[&stem, line, &scenario.name]))
+        self.folder
+            .join("scenarios")
+            .join(slug(&[&stem, line, &scenario.name]))
     }
 }
 
@@ -141,8 +160,13 @@ pub async fn run(args: &RunArgs, binary: PathBuf) -> Result<ExitCode, Error> {
     }));
     let selected = catalog.scenarios().count();
     let interrupted = execute(args, catalog, &context).await;
-    recorder.record(Event::RunFinished(RunFinished { interrupted, selected }));
-    recorder.health().map_err(|error| Error::Setup(error.to_string()))?;
+    recorder.record(Event::RunFinished(RunFinished {
+        interrupted,
+        selected,
+    }));
+    recorder
+        .health()
+        .map_err(|error| Error::Setup(error.to_string()))?;
     Ok(report::publish(&folder, &requirements, true)?)
 }
 
@@ -181,7 +205,13 @@ async fn execute(args: &RunArgs, catalog: Catalog, context: &Arc<RunContext>) ->
             }
             .boxed_local()
         });
-    let run = cucumber::Cucumber::<World, _, Catalog, _, _, cli::Empty>::custom(Parsed, runner, console.fail_on_skipped()).with_default_cli().run(catalog);
+    let run = cucumber::Cucumber::<World, _, Catalog, _, _, cli::Empty>::custom(
+        Parsed,
+        runner,
+        console.fail_on_skipped(),
+    )
+    .with_default_cli()
+    .run(catalog);
     tokio::select! {
         _ = run => false,
         _ = tokio::signal::ctrl_c() => true,
@@ -196,15 +226,28 @@ impl cucumber::Parser<Catalog> for Parsed {
     type Output = futures::stream::Iter<std::vec::IntoIter<parser::Result<Feature>>>;
 
     fn parse(self, catalog: Catalog, _: cli::Empty) -> Self::Output {
-        futures::stream::iter(catalog.features().iter().cloned().map(Ok).collect::<Vec<_>>())
+        futures::stream::iter(
+            catalog
+                .features()
+                .iter()
+                .cloned()
+                .map(Ok)
+                .collect::<Vec<_>>(),
+        )
     }
 }
 
 fn describe(feature: &Feature, scenario: &Scenario) -> (ScenarioStarted, Vec<String>) {
     let tags: Vec<String> = feature.tags.iter().chain(&scenario.tags).cloned().collect();
-    let path = feature.path.as_deref().unwrap_or(Path::new("unnamed.feature"));
+    let path = feature
+        .path
+        .as_deref()
+        .unwrap_or(Path::new("unnamed.feature"));
     // From features/ on, so that a report is the same wherever the project lies.
-    let path: PathBuf = path.components().skip_while(|part| part.as_os_str() != "features").collect();
+    let path: PathBuf = path
+        .components()
+        .skip_while(|part| part.as_os_str() != "features")
+        .collect();
     let requirements = catalog::requirement_tags(&tags);
     let started = ScenarioStarted {
         feature: feature.name.clone(),
@@ -222,7 +265,10 @@ fn run_folder(output: &Path, seed: u64) -> PathBuf {
 
 /// The command that repeats this run.
 fn command(args: &RunArgs) -> String {
-    let mut command = format!("containment run --profile {} --seed {}", args.selection.profile, args.seed);
+    let mut command = format!(
+        "containment run --profile {} --seed {}",
+        args.selection.profile, args.seed
+    );
     for fault in &args.faults {
         command.push_str(&format!(" --fault {fault}"));
     }
@@ -230,5 +276,8 @@ fn command(args: &RunArgs) -> String {
 }
 
 fn panic_words(info: &cucumber::event::Info) -> String {
-    info.downcast_ref::<String>().cloned().or_else(|| info.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_else(|| "a step panicked".to_owned())
+    info.downcast_ref::<String>()
+        .cloned()
+        .or_else(|| info.downcast_ref::<&str>().map(|&text| text.to_owned()))
+        .unwrap_or_else(|| "a step panicked".to_owned())
 }

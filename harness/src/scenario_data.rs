@@ -5,8 +5,8 @@
 //! fields are refused here, although the orchestrator ignores them: a typo in a test's data must
 //! not become a server without a policy.
 
-use std::fmt;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -156,7 +156,9 @@ impl ServerManifest {
     pub fn configuration(&self) -> BTreeMap<String, String> {
         let variables = self.manifest["env"].as_array().into_iter().flatten();
         let text = |variable: &Value, field: &str| variable[field].as_str().map(str::to_owned);
-        variables.filter_map(|variable| Some((text(variable, "key")?, text(variable, "value")?))).collect()
+        variables
+            .filter_map(|variable| Some((text(variable, "key")?, text(variable, "value")?)))
+            .collect()
     }
 
     /// The manifest with another list, as a user's edit would leave it.

@@ -70,7 +70,12 @@ pub trait Cluster: Send + Sync {
     fn kubeconfig(&self) -> String;
 
     /// A loopback address that reaches `port` of a Service, as `kubectl port-forward` would give.
-    fn forward<'a>(&'a self, namespace: &'a str, service: &'a str, port: u16) -> BoxFuture<'a, Result<SocketAddr, Error>>;
+    fn forward<'a>(
+        &'a self,
+        namespace: &'a str,
+        service: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, Result<SocketAddr, Error>>;
 
     /// Brings the captures at both sides of the gateway up to now; they lie in the evidence folder.
     fn flush_captures(&self) -> BoxFuture<'_, Captures>;

@@ -16,19 +16,34 @@ use crate::waiting::Waiting;
 /// # Errors
 /// When the machine can't run it or a part does not start.
 pub async fn up(args: &UpArgs, binary: PathBuf) -> Result<(), Error> {
-    let context = Arc::new(RunContext::interactive(args.project_dir.as_deref(), binary, "up")?);
+    let context = Arc::new(RunContext::interactive(
+        args.project_dir.as_deref(),
+        binary,
+        "up",
+    )?);
     let recorder = Recorder::create(context.folder.clone())?;
-    let setup = Setup { default_action_denies: true, ..Setup::default() };
+    let setup = Setup {
+        default_action_denies: true,
+        ..Setup::default()
+    };
     say("starting a cluster ...")?;
     let began = std::time::Instant::now();
     let mut lab = Lab::start(&context, &setup, &recorder, &Waiting::default()).await?;
     for name in &args.servers {
         let manifest = context.project.server(name)?;
         let server = lab.run_server(name, &manifest).await?;
-        say(&format!("server {name} runs as {}/{}", crate::lab::RUNTIME_NAMESPACE, server.pod))?;
+        say(&format!(
+            "server {name} runs as {}/{}",
+            crate::lab::RUNTIME_NAMESPACE,
+            server.pod
+        ))?;
     }
-    let kubeconfig = args.kubeconfig.clone().unwrap_or_else(|| context.folder.join("kubeconfig"));
-    std::fs::write(&kubeconfig, lab.kubeconfig()).map_err(|error| Error::Setup(format!("cannot write {}: {error}", kubeconfig.display())))?;
+    let kubeconfig = args
+        .kubeconfig
+        .clone()
+        .unwrap_or_else(|| context.folder.join("kubeconfig"));
+    std::fs::write(&kubeconfig, lab.kubeconfig())
+        .map_err(|error| Error::Setup(format!("cannot write {}: {error}", kubeconfig.display())))?;
     say(&format!(
         "ready after {:.2} s\n\n  export KUBECONFIG={}\n\nOrchestrator: {}\nEvidence:     {}\nCtrl-C takes it down.",
         began.elapsed().as_secs_f64(),
@@ -43,5 +58,6 @@ pub async fn up(args: &UpArgs, binary: PathBuf) -> Result<(), Error> {
 }
 
 fn say(text: &str) -> Result<(), Error> {
-    writeln!(anstream::stdout(), "{text}").map_err(|error| Error::Setup(format!("cannot write: {error}")))
+    writeln!(anstream::stdout(), "{text}")
+        .map_err(|error| Error::Setup(format!("cannot write: {error}")))
 }

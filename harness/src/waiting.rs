@@ -23,22 +23,36 @@ impl Waiting {
     ///
     /// # Errors
     /// [`TimedOut`] with that name.
-    pub async fn until<T>(&self, what: impl Into<String>, deadline: Duration, future: impl Future<Output = T>) -> Result<T, TimedOut> {
+    pub async fn until<T>(
+        &self,
+        what: impl Into<String>,
+        deadline: Duration,
+        future: impl Future<Output = T>,
+    ) -> Result<T, TimedOut> {
         let what = what.into();
         let outer = self.set(Some(what.clone()));
         let result = tokio::time::timeout(deadline, future).await;
         // A future that is dropped half-way leaves its name: it is what the scenario waited for.
         self.set(outer);
-        result.map_err(|_| TimedOut { what, waited: deadline })
+        result.map_err(|_| TimedOut {
+            what,
+            waited: deadline,
+        })
     }
 
     /// The innermost wait, if there is one.
     pub fn current(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn set(&self, what: Option<String>) -> Option<String> {
-        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), what)
+        std::mem::replace(
+            &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner),
+            what,
+        )
     }
 }
 
@@ -52,15 +66,28 @@ mod tests {
         let waiting = Waiting::default();
         let inner = waiting.clone();
         let nested = waiting.until("the outer thing", Duration::from_secs(60), async move {
-            inner.until("the inner thing", Duration::from_secs(50), std::future::pending::<()>()).await
+            inner
+                .until(
+                    "the inner thing",
+                    Duration::from_secs(50),
+                    std::future::pending::<()>(),
+                )
+                .await
         });
-        assert!(tokio::time::timeout(Duration::from_secs(1), nested).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(1), nested)
+                .await
+                .is_err()
+        );
         assert_eq!(waiting.current().as_deref(), Some("the inner thing"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_in_vain_says_so() {
-        let error = Waiting::default().until("rain", Duration::from_secs(2), std::future::pending::<()>()).await.unwrap_err();
+        let error = Waiting::default()
+            .until("rain", Duration::from_secs(2), std::future::pending::<()>())
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), "waited 2 s for rain, in vain");
     }
 }

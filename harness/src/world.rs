@@ -69,7 +69,9 @@ pub struct World {
 
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("World").field("scenario", &self.scene.as_ref().map(|scene| &scene.name)).finish()
+        f.debug_struct("World")
+            .field("scenario", &self.scene.as_ref().map(|scene| &scene.name))
+            .finish()
     }
 }
 
@@ -111,7 +113,8 @@ impl Scene {
     /// When a part of it does not start.
     pub async fn lab(&mut self) -> Result<&mut Lab, lab::Error> {
         if self.lab.is_none() {
-            self.lab = Some(Lab::start(&self.context, &self.setup, &self.recorder, &self.waiting).await?);
+            self.lab =
+                Some(Lab::start(&self.context, &self.setup, &self.recorder, &self.waiting).await?);
         }
         Ok(self.lab.as_mut().expect("invariant: set above"))
     }
@@ -122,7 +125,9 @@ impl Scene {
     /// [`Failure::Scenario`] when the system runs already.
     pub fn set_up(&mut self, change: impl FnOnce(&mut Setup)) -> Step {
         if self.lab.is_some() {
-            return Err(Failure::Scenario("a setting of the system comes after a step that started it".to_owned()));
+            return Err(Failure::Scenario(
+                "a setting of the system comes after a step that started it".to_owned(),
+            ));
         }
         change(&mut self.setup);
         Ok(())
@@ -145,7 +150,10 @@ impl Scene {
 
     /// Of `ids`, those that this scenario's tags name.
     pub fn claims(&self, ids: &[&str]) -> Vec<String> {
-        ids.iter().filter(|&&id| self.requirements.iter().any(|own| own == id)).map(|&id| id.to_owned()).collect()
+        ids.iter()
+            .filter(|&&id| self.requirements.iter().any(|own| own == id))
+            .map(|&id| id.to_owned())
+            .collect()
     }
 }
 
@@ -164,7 +172,9 @@ impl World {
         let recorder = Recorder::create(context.scenario_folder(&started))?;
         recorder.record(Event::ScenarioStarted(started));
         for fault in &context.faults {
-            recorder.record(Event::FaultActive { name: fault.clone() });
+            recorder.record(Event::FaultActive {
+                name: fault.clone(),
+            });
         }
         let deadline = Instant::now() + context.deadlines.scenario;
         self.scene = Some(Scene {
@@ -201,7 +211,9 @@ impl World {
             Ok(result) => result,
             Err(_) => Err(Failure::Deadline {
                 seconds: scene.context.deadlines.scenario.as_secs(),
-                waited_for: waiting.current().unwrap_or_else(|| "a step that named nothing".to_owned()),
+                waited_for: waiting
+                    .current()
+                    .unwrap_or_else(|| "a step that named nothing".to_owned()),
             }),
         };
         if let Err(failure) = &result
@@ -215,27 +227,44 @@ impl World {
     /// Captures the state, takes the system down and writes the last event. `panicked` is what a step died of when
     /// it did not return.
     pub async fn end(&mut self, panicked: Option<String>) {
-        let Some(mut scene) = self.scene.take() else { return };
+        let Some(mut scene) = self.scene.take() else {
+            return;
+        };
         if let Some(lab) = scene.lab.take() {
             let crashes = lab.finish().await;
             if scene.ended.is_none() && !crashes.is_empty() {
-                scene.ended = Some((Outcome::HarnessError, format!("a stand-in or fixture crashed: {}", crashes.join("; "))));
+                scene.ended = Some((
+                    Outcome::HarnessError,
+                    format!("a stand-in or fixture crashed: {}", crashes.join("; ")),
+                ));
             }
         }
         if let Err(error) = scene.recorder.health() {
             scene.ended = Some((Outcome::HarnessError, error.to_string()));
         }
         if let (None, Some(message)) = (&scene.ended, panicked) {
-            let by_check = scene.recorder.events().iter().any(|recorded| matches!(&recorded.event, Event::Check(check) if !check.passed()));
+            let by_check =
+                scene.recorder.events().iter().any(
+                    |recorded| matches!(&recorded.event, Event::Check(check) if !check.passed()),
+                );
             if !by_check {
                 scene.ended = Some((Outcome::HarnessError, message));
             }
         }
-        let finished = scene.ended.take().map_or_else(ScenarioFinished::default, |(outcome, reason)| ScenarioFinished {
-            outcome: Some(outcome),
-            reason: Some(reason),
-        });
-        scene.context.verdicts.set(&scene.name, verdict(&scene.recorder, &finished));
+        let finished =
+            scene
+                .ended
+                .take()
+                .map_or_else(ScenarioFinished::default, |(outcome, reason)| {
+                    ScenarioFinished {
+                        outcome: Some(outcome),
+                        reason: Some(reason),
+                    }
+                });
+        scene
+            .context
+            .verdicts
+            .set(&scene.name, verdict(&scene.recorder, &finished));
         scene.recorder.record(Event::ScenarioFinished(finished));
     }
 }
@@ -256,10 +285,17 @@ pub struct Verdicts(Arc<Mutex<BTreeMap<String, Outcome>>>);
 impl Verdicts {
     /// What a scenario came to; none while it runs.
     pub fn of(&self, name: &str) -> Option<Outcome> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .copied()
     }
 
     fn set(&self, name: &str, outcome: Outcome) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), outcome);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned(), outcome);
     }
 }

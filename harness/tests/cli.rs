@@ -34,7 +34,11 @@ impl Project {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_containment"));
-        command.current_dir(self.0.path()).args(arguments).env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+            .current_dir(self.0.path())
+            .args(arguments)
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
         command
     }
 
@@ -44,19 +48,25 @@ impl Project {
 
     /// Folders of the scenarios of the one run that was made.
     fn evidence(&self) -> Vec<PathBuf> {
-        let run = entries(&self.0.path().join("containment-results")).pop().unwrap();
+        let run = entries(&self.0.path().join("containment-results"))
+            .pop()
+            .unwrap();
         entries(&run.join("scenarios"))
     }
 }
 
 fn finish(mut command: Command) -> (Option<i32>, String) {
     let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
     (output.status.code(), text)
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect()
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -83,18 +93,46 @@ fn a_wrong_command_line_is_exit_2(#[case] arguments: &[&str], #[case] says: &str
 }
 
 #[rstest::rstest]
-#[case::feature("features/egress/default-deny.feature", "    Then the request completes", "    Tehn the request completes", "default-deny.feature:15:22: not valid Gherkin")]
-#[case::step("features/egress/default-deny.feature", "When the pod of \"weather\" requests", "When the pod of \"weather\" begs for", "begs for")]
+#[case::feature(
+    "features/egress/default-deny.feature",
+    "    Then the request completes",
+    "    Tehn the request completes",
+    "default-deny.feature:15:22: not valid Gherkin"
+)]
+#[case::step(
+    "features/egress/default-deny.feature",
+    "When the pod of \"weather\" requests",
+    "When the pod of \"weather\" begs for",
+    "begs for"
+)]
 #[case::tag("features/egress/default-deny.feature", "@EGR-13", "@EGR-77", "EGR-77")]
-#[case::manifest("scenarios/servers/weather.yaml", "runtime: containerized", "runtime: magic", "weather.yaml:")]
-#[case::internet("scenarios/internet.yaml", "role: ehr", "role: oracle", "internet.yaml:")]
-fn a_broken_file_is_named_and_is_exit_2(#[case] file: &str, #[case] from: &str, #[case] to: &str, #[case] says: &str) {
+#[case::manifest(
+    "scenarios/servers/weather.yaml",
+    "runtime: containerized",
+    "runtime: magic",
+    "weather.yaml:"
+)]
+#[case::internet(
+    "scenarios/internet.yaml",
+    "role: ehr",
+    "role: oracle",
+    "internet.yaml:"
+)]
+fn a_broken_file_is_named_and_is_exit_2(
+    #[case] file: &str,
+    #[case] from: &str,
+    #[case] to: &str,
+    #[case] says: &str,
+) {
     let project = Project::new();
     project.edit(file, from, to);
     let (code, text) = project.run(&["run"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(text.contains(says), "{text}");
-    assert!(!project.0.path().join("containment-results").exists(), "nothing may have run");
+    assert!(
+        !project.0.path().join("containment-results").exists(),
+        "nothing may have run"
+    );
 }
 
 #[test]
@@ -103,12 +141,27 @@ fn a_machine_without_tun_is_exit_2_with_the_remedy() {
     let mut command = project.command(&["run"]);
     let hide_tun = || {
         unshare(CloneFlags::CLONE_NEWNS)?;
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-        mount(Some("none"), "/dev/net", Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+        mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+            None::<&str>,
+        )?;
+        mount(
+            Some("none"),
+            "/dev/net",
+            Some("tmpfs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )?;
         Ok(())
     };
     // Between fork and exec only system calls are made.
-    #[expect(unsafe_code, reason = "the child hides a device from itself before it becomes the program")]
+    #[expect(
+        unsafe_code,
+        reason = "the child hides a device from itself before it becomes the program"
+    )]
     unsafe {
         command.pre_exec(hide_tun);
     }
@@ -121,32 +174,55 @@ fn a_machine_without_tun_is_exit_2_with_the_remedy() {
 fn a_crashed_fixture_is_exit_70_and_leaves_its_evidence() {
     let project = Project::new();
     // The fixture refuses to start with a base that is none.
-    project.edit("scenarios/servers/ehr-sync.yaml", "https://fhir.stolaf-hospital.test", "mailto:nobody");
+    project.edit(
+        "scenarios/servers/ehr-sync.yaml",
+        "https://fhir.stolaf-hospital.test",
+        "mailto:nobody",
+    );
     let (code, text) = project.run(&["run", "--tags", "@flagship", "--timeout", "20"]);
     assert_eq!(code, Some(70), "{text}");
     assert!(text.contains("HARNESS-ERROR"), "{text}");
     let events = std::fs::read_to_string(project.evidence()[0].join("events.jsonl")).unwrap();
-    assert!(events.contains("is no base URL"), "the fixture's last words are missing:\n{events}");
+    assert!(
+        events.contains("is no base URL"),
+        "the fixture's last words are missing:\n{events}"
+    );
 }
 
 #[test]
 fn a_scenario_that_hangs_is_cut_and_says_what_it_waited_for() {
     let project = Project::new();
-    project.edit("scenarios/servers/ehr-sync.yaml", "containment.test/ehr-sync:1.0.0", "containment.test/no-such-image:1");
+    project.edit(
+        "scenarios/servers/ehr-sync.yaml",
+        "containment.test/ehr-sync:1.0.0",
+        "containment.test/no-such-image:1",
+    );
     let (code, text) = project.run(&["run", "--tags", "@flagship", "--timeout", "2"]);
     assert_eq!(code, Some(70), "{text}");
-    assert!(text.contains("the server \"ehr-sync\" to be launched"), "{text}");
+    assert!(
+        text.contains("the server \"ehr-sync\" to be launched"),
+        "{text}"
+    );
 }
 
 #[test]
 fn an_interrupt_is_exit_130() {
     let project = Project::new();
     let mut command = project.command(&["run"]);
-    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).env("CI", "true").spawn().unwrap();
+    let mut child = command
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .env("CI", "true")
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();
     assert!(first.starts_with("RUN"), "{first}");
-    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    kill(
+        Pid::from_raw(child.id().try_into().unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
 }

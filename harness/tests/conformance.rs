@@ -27,17 +27,30 @@ struct Args {
 fn main() -> ExitCode {
     cluster::sandbox::dispatch();
     let mut args = Args::parse();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default();
     args.run.selection.project_dir.get_or_insert(root);
     if args.run.output_dir == Path::new("containment-results") {
         args.run.output_dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("conformance");
     }
     if args.filter.is_some() {
         if !program::selects_any(&args.run, args.filter.as_deref()) {
-            let _ = writeln!(std::io::stdout(), "conformance: no scenario's name contains {:?}", args.filter);
+            let _ = writeln!(
+                std::io::stdout(),
+                "conformance: no scenario's name contains {:?}",
+                args.filter
+            );
             return ExitCode::SUCCESS;
         }
         args.run.selection.name = args.filter;
     }
-    program::main_with(Cli { command: Some(Command::Run(args.run.clone())), run: args.run }, env!("CARGO_BIN_EXE_containment").into())
+    program::main_with(
+        Cli {
+            command: Some(Command::Run(args.run.clone())),
+            run: args.run,
+        },
+        env!("CARGO_BIN_EXE_containment").into(),
+    )
 }

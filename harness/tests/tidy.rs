@@ -18,7 +18,10 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 /// Lines of code, comments left out, that hold one of `words`.
@@ -47,22 +50,46 @@ fn module(name: &str) -> Vec<PathBuf> {
 #[test]
 fn the_oracle_is_never_the_engine() {
     for name in ["judge", "evidence", "report", "outcome", "requirement"] {
-        let found = offenders(&module(name), &["mock_controller", "cluster::", "crate::tier", "crate::lab"]);
-        assert!(found.is_empty(), "{name} knows what it judges:\n{}", found.join("\n"));
+        let found = offenders(
+            &module(name),
+            &["mock_controller", "cluster::", "crate::tier", "crate::lab"],
+        );
+        assert!(
+            found.is_empty(),
+            "{name} knows what it judges:\n{}",
+            found.join("\n")
+        );
     }
 }
 
 #[test]
 fn the_judge_does_no_io_and_has_no_clock() {
-    let files: Vec<PathBuf> = module("judge").into_iter().filter(|path| !path.ends_with("tests.rs")).collect();
-    let found = offenders(&files, &["std::fs", "std::net::Tcp", "tokio::", "Timestamp::now", "Instant::now", "SystemTime"]);
+    let files: Vec<PathBuf> = module("judge")
+        .into_iter()
+        .filter(|path| !path.ends_with("tests.rs"))
+        .collect();
+    let found = offenders(
+        &files,
+        &[
+            "std::fs",
+            "std::net::Tcp",
+            "tokio::",
+            "Timestamp::now",
+            "Instant::now",
+            "SystemTime",
+        ],
+    );
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
 fn engines_do_no_io_and_have_no_clock() {
     let engine = root().join("mock-controller/src");
-    let mut files = vec![engine.join("gateway.rs"), engine.join("policy.rs"), engine.join("translate.rs")];
+    let mut files = vec![
+        engine.join("gateway.rs"),
+        engine.join("policy.rs"),
+        engine.join("translate.rs"),
+    ];
     for folder in ["gateway", "policy", "translate"] {
         files.extend(sources(&engine.join(folder)));
     }
@@ -71,27 +98,66 @@ fn engines_do_no_io_and_have_no_clock() {
         files.push(folder.join(format!("{name}.rs")));
         files.extend(sources(&folder.join(name)));
     }
-    let found = offenders(&files, &["std::fs", "tokio::", "TcpStream", "UdpSocket", "Timestamp::now", "Instant::now", "SystemTime::now"]);
+    let found = offenders(
+        &files,
+        &[
+            "std::fs",
+            "tokio::",
+            "TcpStream",
+            "UdpSocket",
+            "Timestamp::now",
+            "Instant::now",
+            "SystemTime::now",
+        ],
+    );
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
 fn only_the_tiers_know_the_embedded_cluster() {
     let src = root().join("harness/src");
-    let files: Vec<PathBuf> = sources(&src).into_iter().filter(|path| !path.starts_with(src.join("tier"))).collect();
+    let files: Vec<PathBuf> = sources(&src)
+        .into_iter()
+        .filter(|path| !path.starts_with(src.join("tier")))
+        .collect();
     let allowed = ["main.rs", "program.rs", "bench.rs"];
-    let files: Vec<PathBuf> = files.into_iter().filter(|path| !allowed.iter().any(|name| path.ends_with(name))).collect();
-    let found = offenders(&files, &["cluster::Embedded", "cluster::network", "cluster::netns", "mock_controller::"]);
+    let files: Vec<PathBuf> = files
+        .into_iter()
+        .filter(|path| !allowed.iter().any(|name| path.ends_with(name)))
+        .collect();
+    let found = offenders(
+        &files,
+        &[
+            "cluster::Embedded",
+            "cluster::network",
+            "cluster::netns",
+            "mock_controller::",
+        ],
+    );
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
 fn nothing_shells_out_to_network_tools() {
     let mut files = Vec::new();
-    for folder in ["harness/src", "harness/cluster/src", "mock-controller/src", "fixtures/src", "fixtures/api-server/src"] {
+    for folder in [
+        "harness/src",
+        "harness/cluster/src",
+        "mock-controller/src",
+        "fixtures/src",
+        "fixtures/api-server/src",
+    ] {
         files.extend(sources(&root().join(folder)));
     }
-    let found = offenders(&files, &["Command::new(\"ip\")", "Command::new(\"nft\")", "Command::new(\"iptables\")", "Command::new(\"docker\")"]);
+    let found = offenders(
+        &files,
+        &[
+            "Command::new(\"ip\")",
+            "Command::new(\"nft\")",
+            "Command::new(\"iptables\")",
+            "Command::new(\"docker\")",
+        ],
+    );
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
@@ -104,8 +170,13 @@ fn files_stay_readable() {
     let long = files.iter().filter_map(|path| {
         let text = std::fs::read_to_string(path).unwrap();
         let lines = text.lines().count();
-        (lines > 600 && !text.contains("//! Longer than 600 lines because")).then(|| format!("{}: {lines} lines", path.display()))
+        (lines > 600 && !text.contains("//! Longer than 600 lines because"))
+            .then(|| format!("{}: {lines} lines", path.display()))
     });
     let long: Vec<String> = long.collect();
-    assert!(long.is_empty(), "longer than 600 lines: split by noun, or give the reason in the header\n{}", long.join("\n"));
+    assert!(
+        long.is_empty(),
+        "longer than 600 lines: split by noun, or give the reason in the header\n{}",
+        long.join("\n")
+    );
 }

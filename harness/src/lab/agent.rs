@@ -50,29 +50,52 @@ pub struct ToolAnswer {
 ///
 /// # Errors
 /// Any failure of the protocol; a tool's own failure is a value ([`ToolAnswer::is_error`]).
-pub async fn call_tool(url: &str, tool: &str, arguments: Map<String, Value>) -> Result<ToolAnswer, Error> {
+pub async fn call_tool(
+    url: &str,
+    tool: &str,
+    arguments: Map<String, Value>,
+) -> Result<ToolAnswer, Error> {
     let transport = StreamableHttpClientTransport::from_uri(url);
-    let session = ()
-        .serve(transport)
-        .await
-        .map_err(|error| Error::Initialize { url: url.to_owned(), reason: error.to_string() })?;
+    let session =
+        ().serve(transport)
+            .await
+            .map_err(|error| Error::Initialize {
+                url: url.to_owned(),
+                reason: error.to_string(),
+            })?;
     let offered: Vec<String> = session
         .list_all_tools()
         .await
-        .map_err(|error| Error::Request { request: "tools/list", reason: error.to_string() })?
+        .map_err(|error| Error::Request {
+            request: "tools/list",
+            reason: error.to_string(),
+        })?
         .into_iter()
         .map(|tool| tool.name.into_owned())
         .collect();
     if !offered.iter().any(|name| name == tool) {
-        return Err(Error::NoSuchTool { wanted: tool.to_owned(), offered });
+        return Err(Error::NoSuchTool {
+            wanted: tool.to_owned(),
+            offered,
+        });
     }
     let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
     let result = session
         .call_tool(request)
         .await
-        .map_err(|error| Error::Request { request: "tools/call", reason: error.to_string() })?;
-    let text = result.content.iter().filter_map(|block| block.as_text().map(|text| text.text.clone())).collect::<Vec<_>>();
-    let answer = ToolAnswer { is_error: result.is_error.unwrap_or(false), text: text.join("\n") };
+        .map_err(|error| Error::Request {
+            request: "tools/call",
+            reason: error.to_string(),
+        })?;
+    let text = result
+        .content
+        .iter()
+        .filter_map(|block| block.as_text().map(|text| text.text.clone()))
+        .collect::<Vec<_>>();
+    let answer = ToolAnswer {
+        is_error: result.is_error.unwrap_or(false),
+        text: text.join("\n"),
+    };
     // Closing is a courtesy to the server; the answer is already here.
     let _ = session.cancel().await;
     Ok(answer)

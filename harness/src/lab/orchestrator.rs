@@ -53,7 +53,10 @@ pub struct Orchestrator {
 impl Orchestrator {
     /// `base` is the URL before `/api`, for example `http://127.0.0.1:8080`.
     pub fn new(base: impl Into<String>) -> Self {
-        Self { http: reqwest::Client::new(), base: base.into() }
+        Self {
+            http: reqwest::Client::new(),
+            base: base.into(),
+        }
     }
 
     /// The URL before `/api`.
@@ -66,7 +69,12 @@ impl Orchestrator {
     /// # Errors
     /// [`Error::Refused`] with status 400 when validation rejects the manifest.
     pub async fn create(&self, manifest: &Value) -> Result<Server, Error> {
-        self.call(reqwest::Method::POST, "/api/mcp-servers", Some(&json!({ "manifest": manifest }))).await
+        self.call(
+            reqwest::Method::POST,
+            "/api/mcp-servers",
+            Some(&json!({ "manifest": manifest })),
+        )
+        .await
     }
 
     /// Replaces the manifest of a server. The body is the bare manifest, not an envelope.
@@ -74,7 +82,12 @@ impl Orchestrator {
     /// # Errors
     /// [`Error::Refused`] with status 400 when validation rejects the manifest.
     pub async fn update(&self, id: &str, manifest: &Value) -> Result<Server, Error> {
-        self.call(reqwest::Method::PUT, &format!("/api/mcp-servers/{id}"), Some(manifest)).await
+        self.call(
+            reqwest::Method::PUT,
+            &format!("/api/mcp-servers/{id}"),
+            Some(manifest),
+        )
+        .await
     }
 
     /// Gives a server the values of its variables. Obot takes them from here alone: a static `value` in the manifest of a
@@ -82,8 +95,18 @@ impl Orchestrator {
     ///
     /// # Errors
     /// [`Error::Refused`] when the orchestrator does not take them.
-    pub async fn configure(&self, id: &str, values: &BTreeMap<String, String>) -> Result<(), Error> {
-        self.send(reqwest::Method::POST, &format!("/api/mcp-servers/{id}/configure"), Some(&json!(values))).await.map(drop)
+    pub async fn configure(
+        &self,
+        id: &str,
+        values: &BTreeMap<String, String>,
+    ) -> Result<(), Error> {
+        self.send(
+            reqwest::Method::POST,
+            &format!("/api/mcp-servers/{id}/configure"),
+            Some(&json!(values)),
+        )
+        .await
+        .map(drop)
     }
 
     /// Creates the Kubernetes objects of a server and waits until the orchestrator calls it healthy.
@@ -91,7 +114,13 @@ impl Orchestrator {
     /// # Errors
     /// [`Error::Refused`] with status 503 when the server does not become healthy.
     pub async fn launch(&self, id: &str) -> Result<(), Error> {
-        self.send(reqwest::Method::POST, &format!("/api/mcp-servers/{id}/launch"), None).await.map(drop)
+        self.send(
+            reqwest::Method::POST,
+            &format!("/api/mcp-servers/{id}/launch"),
+            None,
+        )
+        .await
+        .map(drop)
     }
 
     /// Where an agent reaches a server through the orchestrator.
@@ -107,22 +136,37 @@ impl Orchestrator {
     ) -> Result<T, Error> {
         let call = format!("{method} {path}");
         let response = self.send(method, path, body).await?;
-        response.json().await.map_err(|source| Error::Transport { call, source })
+        response
+            .json()
+            .await
+            .map_err(|source| Error::Transport { call, source })
     }
 
-    async fn send(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Result<reqwest::Response, Error> {
+    async fn send(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<reqwest::Response, Error> {
         let call = format!("{method} {path}");
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|source| Error::Transport { call: call.clone(), source })?;
+        let response = request.send().await.map_err(|source| Error::Transport {
+            call: call.clone(),
+            source,
+        })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let body = response.text().await.unwrap_or_default().trim().to_owned();
-        Err(Error::Refused { call, status: status.as_u16(), body })
+        Err(Error::Refused {
+            call,
+            status: status.as_u16(),
+            body,
+        })
     }
 }
 
@@ -134,13 +178,31 @@ impl Orchestrator {
 pub async fn network_policies(storage: SocketAddr, token: &str) -> Result<Vec<Value>, Error> {
     const PATH: &str = "/apis/obot.obot.ai/v1/namespaces/default/mcpnetworkpolicys";
     let call = format!("GET {PATH}");
-    let failed = |source| Error::Transport { call: call.clone(), source };
-    let http = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().map_err(failed)?;
-    let answer = http.get(format!("https://{storage}{PATH}")).bearer_auth(token).send().await.map_err(failed)?;
+    let failed = |source| Error::Transport {
+        call: call.clone(),
+        source,
+    };
+    let http = reqwest::Client::builder()
+        .tls_danger_accept_invalid_certs(true)
+        .build()
+        .map_err(failed)?;
+    let answer = http
+        .get(format!("https://{storage}{PATH}"))
+        .bearer_auth(token)
+        .send()
+        .await
+        .map_err(failed)?;
     let status = answer.status();
     if !status.is_success() {
-        return Err(Error::Refused { call, status: status.as_u16(), body: answer.text().await.unwrap_or_default() });
+        return Err(Error::Refused {
+            call,
+            status: status.as_u16(),
+            body: answer.text().await.unwrap_or_default(),
+        });
     }
     let mut list: Value = answer.json().await.map_err(failed)?;
-    Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
+    Ok(list["items"]
+        .as_array_mut()
+        .map(std::mem::take)
+        .unwrap_or_default())
 }

@@ -31,9 +31,24 @@ pub struct Probe {
 impl Probe {
     /// The argument vector inside the Pod.
     fn command(&self) -> Vec<String> {
-        let mut command: Vec<String> = ["containment", "probe", &self.protocol].map(str::to_owned).to_vec();
-        let option = if self.host.parse::<std::net::IpAddr>().is_ok() { "--address" } else { "--host" };
-        for word in [option, &self.host, "--port", &self.port.to_string(), "--canary", &self.canary, "--timeout-ms", &self.timeout_ms.to_string()] {
+        let mut command: Vec<String> = ["containment", "probe", &self.protocol]
+            .map(str::to_owned)
+            .to_vec();
+        let option = if self.host.parse::<std::net::IpAddr>().is_ok() {
+            "--address"
+        } else {
+            "--host"
+        };
+        for word in [
+            option,
+            &self.host,
+            "--port",
+            &self.port.to_string(),
+            "--canary",
+            &self.canary,
+            "--timeout-ms",
+            &self.timeout_ms.to_string(),
+        ] {
             command.push(word.to_owned());
         }
         if self.protocol == "tls" && !self.server_name {
@@ -44,7 +59,11 @@ impl Probe {
 
     /// In words, as a label.
     pub fn describe(&self) -> String {
-        let name = if self.server_name { "" } else { " without a server name" };
+        let name = if self.server_name {
+            ""
+        } else {
+            " without a server name"
+        };
         format!("{}://{}:{}{name}", self.protocol, self.host, self.port)
     }
 }
@@ -58,13 +77,25 @@ impl RunningProbe {
     ///
     /// # Errors
     /// When the exec can't be started.
-    pub async fn start(client: &kube::Client, namespace: &str, pod: &str, probe: &Probe, label: &str, recorder: &Recorder) -> Result<Self, Error> {
+    pub async fn start(
+        client: &kube::Client,
+        namespace: &str,
+        pod: &str,
+        probe: &Probe,
+        label: &str,
+        recorder: &Recorder,
+    ) -> Result<Self, Error> {
         let api = Api::<Pod>::namespaced(client.clone(), namespace);
-        let parameters = AttachParams::default().stdin(false).stdout(true).stderr(true);
-        let mut process = api
-            .exec(pod, probe.command(), &parameters)
-            .await
-            .map_err(Error::kubernetes(format!("run a probe in {namespace}/{pod}")))?;
+        let parameters = AttachParams::default()
+            .stdin(false)
+            .stdout(true)
+            .stderr(true);
+        let mut process =
+            api.exec(pod, probe.command(), &parameters)
+                .await
+                .map_err(Error::kubernetes(format!(
+                    "run a probe in {namespace}/{pod}"
+                )))?;
         let (stdout, stderr) = (process.stdout(), process.stderr());
         let mut reports = Reports::new(recorder.clone(), label);
         let notes = (recorder.clone(), label.to_owned());
@@ -73,7 +104,9 @@ impl RunningProbe {
                 let Some(stderr) = stderr else { return };
                 let mut lines = BufReader::new(stderr).lines();
                 while let Ok(Some(line)) = lines.next_line().await {
-                    notes.0.record(Event::Note { text: format!("the probe {:?} says: {line}", notes.1) });
+                    notes.0.record(Event::Note {
+                        text: format!("the probe {:?} says: {line}", notes.1),
+                    });
                 }
             };
             let output = async {
@@ -101,9 +134,14 @@ pub(super) fn announced(label: &str) -> impl FnMut(&[Arc<Recorded>]) -> Option<(
     let label = label.to_owned();
     move |events| {
         let about = |event: &Event| match event {
-            Event::ProbeSent { attempt, .. } | Event::ProbeResult { attempt, .. } => *attempt == label,
+            Event::ProbeSent { attempt, .. } | Event::ProbeResult { attempt, .. } => {
+                *attempt == label
+            }
             _ => false,
         };
-        events.iter().any(|recorded| about(&recorded.event)).then_some(())
+        events
+            .iter()
+            .any(|recorded| about(&recorded.event))
+            .then_some(())
     }
 }

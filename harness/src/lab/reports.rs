@@ -22,7 +22,12 @@ pub(super) struct Reports {
 impl Reports {
     /// `label` names the process in words: attempts become `<label>` or `<label> #<n> (<phase>)`.
     pub(super) fn new(recorder: Recorder, label: impl Into<String>) -> Self {
-        Self { recorder, label: label.into(), hosts: BTreeMap::new(), canaries: BTreeMap::new() }
+        Self {
+            recorder,
+            label: label.into(),
+            hosts: BTreeMap::new(),
+            canaries: BTreeMap::new(),
+        }
     }
 
     /// Takes one line of output. Lines that are no reports are ignored.
@@ -30,26 +35,47 @@ impl Reports {
         if !line.starts_with('{') {
             return;
         }
-        let Ok(report) = serde_json::from_str::<ProbeReport>(line) else { return };
+        let Ok(report) = serde_json::from_str::<ProbeReport>(line) else {
+            return;
+        };
         let attempt = self.attempt(&report);
         if let ProbeEvent::Resolved { host, .. } = &report.event {
             self.hosts.insert(report.attempt, host.clone());
         }
         let host = self.hosts.get(&report.attempt).cloned();
-        if let (ProbeEvent::Sent { canary, .. }, Some(sent)) = (&report.event, observe::sent(&report.event, host)) {
+        if let (ProbeEvent::Sent { canary, .. }, Some(sent)) =
+            (&report.event, observe::sent(&report.event, host))
+        {
             self.canaries.insert(report.attempt, canary.clone());
-            self.recorder.record(Event::ProbeSent { attempt: attempt.clone(), canary: canary.clone(), sent });
+            self.recorder.record(Event::ProbeSent {
+                attempt: attempt.clone(),
+                canary: canary.clone(),
+                sent,
+            });
         }
         if let Some(result) = observe::result(&report.event, Timestamp::now()) {
-            let canary = self.canaries.get(&report.attempt).cloned().unwrap_or_default();
-            self.recorder.record(Event::ProbeResult { attempt, canary, result });
+            let canary = self
+                .canaries
+                .get(&report.attempt)
+                .cloned()
+                .unwrap_or_default();
+            self.recorder.record(Event::ProbeResult {
+                attempt,
+                canary,
+                result,
+            });
         }
     }
 
     fn attempt(&self, report: &ProbeReport) -> String {
         match report.phase {
             None => self.label.clone(),
-            Some(phase) => format!("{} #{} ({})", self.label, report.attempt, phase_words(phase)),
+            Some(phase) => format!(
+                "{} #{} ({})",
+                self.label,
+                report.attempt,
+                phase_words(phase)
+            ),
         }
     }
 }

@@ -25,7 +25,12 @@ use crate::tier::Cluster;
 const SERVER_NAME: &str = "mcp-server-display-name";
 
 /// Records which Pod holds which address, as it changes, until cancelled.
-pub(super) fn start(client: &kube::Client, recorder: &Recorder, cancel: &CancellationToken, tasks: &TaskTracker) {
+pub(super) fn start(
+    client: &kube::Client,
+    recorder: &Recorder,
+    cancel: &CancellationToken,
+    tasks: &TaskTracker,
+) {
     let api = Api::<Pod>::namespaced(client.clone(), RUNTIME_NAMESPACE);
     let recorder = recorder.clone();
     let watch = async move {
@@ -33,14 +38,18 @@ pub(super) fn start(client: &kube::Client, recorder: &Recorder, cancel: &Cancell
         let mut changes = watcher(api, watcher::Config::default()).boxed();
         while let Some(change) = changes.next().await {
             match change {
-                Ok(Change::Apply(pod) | Change::InitApply(pod)) => started(&recorder, &mut known, &pod),
+                Ok(Change::Apply(pod) | Change::InitApply(pod)) => {
+                    started(&recorder, &mut known, &pod)
+                }
                 Ok(Change::Delete(pod)) => {
                     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
                     recorder.record(Event::PodGone { namespace, name });
                 }
                 Ok(Change::Init | Change::InitDone) => {}
                 Err(error) => {
-                    recorder.record(Event::Note { text: format!("the watch of Pods was interrupted: {error}") });
+                    recorder.record(Event::Note {
+                        text: format!("the watch of Pods was interrupted: {error}"),
+                    });
                 }
             }
         }
@@ -50,8 +59,13 @@ pub(super) fn start(client: &kube::Client, recorder: &Recorder, cancel: &Cancell
 }
 
 fn started(recorder: &Recorder, known: &mut BTreeSet<(String, String)>, pod: &Pod) {
-    let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref());
-    let Some(address) = address.and_then(|address| address.parse().ok()) else { return };
+    let address = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.pod_ip.as_deref());
+    let Some(address) = address.and_then(|address| address.parse().ok()) else {
+        return;
+    };
     if !known.insert((pod.uid().unwrap_or_default(), format!("{address}"))) {
         return;
     }
@@ -66,31 +80,54 @@ fn started(recorder: &Recorder, known: &mut BTreeSet<(String, String)>, pod: &Po
 }
 
 /// Resolves when every Deployment of a namespace is available.
-pub(super) async fn deployments_available(client: &kube::Client, namespace: &str) -> Result<(), Error> {
+pub(super) async fn deployments_available(
+    client: &kube::Client,
+    namespace: &str,
+) -> Result<(), Error> {
     let api = Api::<Deployment>::namespaced(client.clone(), namespace);
-    let all = api.list(&ListParams::default()).await.map_err(Error::kubernetes("list Deployments"))?;
+    let all = api
+        .list(&ListParams::default())
+        .await
+        .map_err(Error::kubernetes("list Deployments"))?;
     for deployment in all {
         let name = deployment.name_any();
         await_condition(api.clone(), &name, conditions::is_deployment_completed())
             .await
-            .map_err(|error| Error::Fixture(format!("the Deployment {namespace}/{name} could not be watched: {error}")))?;
+            .map_err(|error| {
+                Error::Fixture(format!(
+                    "the Deployment {namespace}/{name} could not be watched: {error}"
+                ))
+            })?;
     }
     Ok(())
 }
 
 /// Resolves when a Pod is ready.
-pub(super) async fn pod_ready(client: &kube::Client, namespace: &str, name: &str) -> Result<(), Error> {
+pub(super) async fn pod_ready(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+) -> Result<(), Error> {
     let api = Api::<Pod>::namespaced(client.clone(), namespace);
     await_condition(api, name, is_ready())
         .await
         .map(drop)
-        .map_err(|error| Error::Fixture(format!("the Pod {namespace}/{name} could not be watched: {error}")))
+        .map_err(|error| {
+            Error::Fixture(format!(
+                "the Pod {namespace}/{name} could not be watched: {error}"
+            ))
+        })
 }
 
 fn is_ready() -> impl Condition<Pod> {
     |pod: Option<&Pod>| {
-        let conditions = pod.and_then(|pod| pod.status.as_ref()).and_then(|status| status.conditions.as_ref());
-        conditions.is_some_and(|all| all.iter().any(|one| one.type_ == "Ready" && one.status == "True"))
+        let conditions = pod
+            .and_then(|pod| pod.status.as_ref())
+            .and_then(|status| status.conditions.as_ref());
+        conditions.is_some_and(|all| {
+            all.iter()
+                .any(|one| one.type_ == "Ready" && one.status == "True")
+        })
     }
 }
 
@@ -107,11 +144,17 @@ pub(super) fn follow_output(
     let (recorder, namespace, pod) = (recorder.clone(), namespace.to_owned(), pod.to_owned());
     let mut reports = Reports::new(recorder.clone(), label);
     let follow = async move {
-        let parameters = LogParams { follow: true, ..LogParams::default() };
+        let parameters = LogParams {
+            follow: true,
+            ..LogParams::default()
+        };
         let stream = match api.log_stream(&pod, &parameters).await {
             Ok(stream) => stream,
             Err(error) => {
-                recorder.record(Event::HarnessError { component: format!("{namespace}/{pod}"), message: format!("no output: {error}") });
+                recorder.record(Event::HarnessError {
+                    component: format!("{namespace}/{pod}"),
+                    message: format!("no output: {error}"),
+                });
                 return;
             }
         };
@@ -138,13 +181,21 @@ pub(super) async fn record_policies(cluster: &Arc<dyn Cluster>, recorder: &Recor
         kind: kind.to_owned(),
         plural: plural.to_owned(),
     };
-    for resource in [kind("FirewallPolicy", "firewallpolicies"), kind("WebgroupPolicy", "webgrouppolicies")] {
+    for resource in [
+        kind("FirewallPolicy", "firewallpolicies"),
+        kind("WebgroupPolicy", "webgrouppolicies"),
+    ] {
         let api = Api::<DynamicObject>::all_with(cluster.client(), &resource);
         let Ok(objects) = api.list(&ListParams::default()).await else {
-            recorder.record(Event::Note { text: format!("objects of kind {} could not be listed", resource.kind) });
+            recorder.record(Event::Note {
+                text: format!("objects of kind {} could not be listed", resource.kind),
+            });
             continue;
         };
-        let objects: Vec<Value> = objects.iter().filter_map(|object| serde_json::to_value(object).ok()).collect();
+        let objects: Vec<Value> = objects
+            .iter()
+            .filter_map(|object| serde_json::to_value(object).ok())
+            .collect();
         record_objects(recorder, &resource.kind, &objects);
     }
 }
@@ -155,6 +206,12 @@ pub(super) fn record_objects(recorder: &Recorder, kind: &str, objects: &[Value])
         let metadata = &object["metadata"];
         let text = |field: &str| metadata[field].as_str().unwrap_or_default();
         let yaml = serde_yaml::to_string(object).unwrap_or_else(|error| format!("# {error}\n"));
-        recorder.policy_object(kind, text("namespace"), text("name"), metadata["generation"].as_i64().unwrap_or_default(), &yaml);
+        recorder.policy_object(
+            kind,
+            text("namespace"),
+            text("name"),
+            metadata["generation"].as_i64().unwrap_or_default(),
+            &yaml,
+        );
     }
 }

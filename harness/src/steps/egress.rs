@@ -36,7 +36,10 @@ async fn server_opens_nameless_tls(world: &mut World, server: String, host: Stri
     world
         .act(async |scene| {
             let pod = scene.lab().await?.server(&server)?.pod.clone();
-            let probe = Probe { server_name: false, ..scene.probe_to("tls", &host, 443) };
+            let probe = Probe {
+                server_name: false,
+                ..scene.probe_to("tls", &host, 443)
+            };
             scene.probe_from(&pod, &server, &[probe]).await
         })
         .await
@@ -47,14 +50,21 @@ async fn server_tries_each(world: &mut World, server: String, step: &gherkin::St
     let table = step.table.clone();
     world
         .act(async |scene| {
-            let table = table.ok_or_else(|| Failure::Scenario("the step needs a table: protocol, destination, port".to_owned()))?;
+            let table = table.ok_or_else(|| {
+                Failure::Scenario("the step needs a table: protocol, destination, port".to_owned())
+            })?;
             let pod = scene.lab().await?.server(&server)?.pod.clone();
             let mut probes = Vec::new();
             for row in table.rows.iter().skip(1) {
                 let [protocol, host, port] = row.as_slice() else {
-                    return Err(Failure::Scenario(format!("a row has {} cells; expected protocol, destination, port", row.len())));
+                    return Err(Failure::Scenario(format!(
+                        "a row has {} cells; expected protocol, destination, port",
+                        row.len()
+                    )));
                 };
-                let port = port.parse().map_err(|_| Failure::Scenario(format!("{port:?} is no port")))?;
+                let port = port
+                    .parse()
+                    .map_err(|_| Failure::Scenario(format!("{port:?} is no port")))?;
                 probes.push(scene.probe_to(protocol, host, port));
             }
             scene.probe_from(&pod, &server, &probes).await
@@ -70,7 +80,11 @@ async fn request_completes(world: &mut World) -> Step {
             scene.await_outcome(&label).await?;
             let observations = scene.observe().await?;
             let attempt = scene.attempt(&observations, &label)?;
-            let far_end = attempt.sent.as_ref().and_then(|sent| sent.host.clone()).unwrap_or_default();
+            let far_end = attempt
+                .sent
+                .as_ref()
+                .and_then(|sent| sent.host.clone())
+                .unwrap_or_default();
             let results = scene.judge_passed(attempt, &far_end).await?;
             scene.settle(results)
         })
@@ -79,12 +93,16 @@ async fn request_completes(world: &mut World) -> Step {
 
 #[then(regex = r#"^(?:the request|each of them) is blocked by the rule "([^"]*)" of "([^"]*)"$"#)]
 async fn blocked_by_rule(world: &mut World, rule: String, server: String) -> Step {
-    world.act(async |scene| scene.all_blocked(Rule::of_server(&rule, &server)).await).await
+    world
+        .act(async |scene| scene.all_blocked(Rule::of_server(&rule, &server)).await)
+        .await
 }
 
 #[then("the request is blocked by the default action")]
 async fn blocked_by_default(world: &mut World) -> Step {
-    world.act(async |scene| scene.all_blocked(RuleExpectation::DefaultAction).await).await
+    world
+        .act(async |scene| scene.all_blocked(RuleExpectation::DefaultAction).await)
+        .await
 }
 
 #[then(expr = "each denial is logged and traces to the server {string}")]
@@ -101,7 +119,11 @@ async fn denials_trace(world: &mut World, server: String) -> Step {
 impl Scene {
     /// A probe as an `https://` or `http://` URL says.
     pub(super) fn probe_of_url(&self, url: &str) -> Result<Probe, Failure> {
-        let bad = || Failure::Scenario(format!("{url:?} is no URL of the form https://host[:port]/"));
+        let bad = || {
+            Failure::Scenario(format!(
+                "{url:?} is no URL of the form https://host[:port]/"
+            ))
+        };
         let (scheme, rest) = url.split_once("://").ok_or_else(bad)?;
         let (protocol, default_port) = match scheme {
             "https" => ("tls", 443),
@@ -110,7 +132,9 @@ impl Scene {
         };
         let authority = rest.split('/').next().unwrap_or_default();
         match authority.split_once(':') {
-            Some((host, port)) => Ok(self.probe_to(protocol, host, port.parse().map_err(|_| bad())?)),
+            Some((host, port)) => {
+                Ok(self.probe_to(protocol, host, port.parse().map_err(|_| bad())?))
+            }
             None => Ok(self.probe_to(protocol, authority, default_port)),
         }
     }
@@ -122,7 +146,13 @@ impl Scene {
             port,
             server_name: true,
             canary: fixtures::canary::generate(),
-            timeout_ms: self.context.deadlines.probe_result.as_millis().try_into().unwrap_or(u64::MAX),
+            timeout_ms: self
+                .context
+                .deadlines
+                .probe_result
+                .as_millis()
+                .try_into()
+                .unwrap_or(u64::MAX),
         }
     }
 
@@ -141,12 +171,19 @@ impl Scene {
     pub(super) fn only_attempt(&self) -> Result<String, Failure> {
         match self.attempts.as_slice() {
             [label] => Ok(label.clone()),
-            other => Err(Failure::Scenario(format!("the step is about one request, but {} were sent", other.len()))),
+            other => Err(Failure::Scenario(format!(
+                "the step is about one request, but {} were sent",
+                other.len()
+            ))),
         }
     }
 
     async fn all_blocked(&mut self, rule: RuleExpectation) -> Step {
-        let attempts: Vec<_> = self.attempts.iter().map(|label| (label.clone(), rule.clone())).collect();
+        let attempts: Vec<_> = self
+            .attempts
+            .iter()
+            .map(|label| (label.clone(), rule.clone()))
+            .collect();
         let results = self.judge_blocked(&attempts, BTreeSet::new()).await?;
         self.settle(results)
     }

@@ -7,12 +7,16 @@ use crate::world::{Failure, Scene, Step, World};
 
 #[given("the firewall denies and logs what no policy permits")]
 async fn default_action_denies(world: &mut World) -> Step {
-    world.act(async |scene| scene.set_up(|setup| setup.default_action_denies = true)).await
+    world
+        .act(async |scene| scene.set_up(|setup| setup.default_action_denies = true))
+        .await
 }
 
 #[given("the orchestrator's default-deny setting is on")]
 async fn default_deny_setting(world: &mut World) -> Step {
-    world.act(async |scene| scene.set_up(|setup| setup.default_deny_setting = true)).await
+    world
+        .act(async |scene| scene.set_up(|setup| setup.default_deny_setting = true))
+        .await
 }
 
 /// A control of the far end itself: a collector that records nothing would make every denial look good.
@@ -35,25 +39,42 @@ async fn collector_is_up(world: &mut World, host: String) -> Step {
 
 #[given(expr = "the orchestrator runs the server {string}, whose list holds {string}")]
 async fn server_with_list(world: &mut World, name: String, domains: String) -> Step {
-    let stated = Stated { domains: split(&domains), deny_all: None };
-    world.act(async |scene| run_server(scene, &name, stated).await).await
+    let stated = Stated {
+        domains: split(&domains),
+        deny_all: None,
+    };
+    world
+        .act(async |scene| run_server(scene, &name, stated).await)
+        .await
 }
 
 #[given(expr = "the orchestrator runs the server {string}, which denies all egress")]
 async fn server_that_denies_all(world: &mut World, name: String) -> Step {
-    let stated = Stated { domains: Vec::new(), deny_all: Some(true) };
-    world.act(async |scene| run_server(scene, &name, stated).await).await
+    let stated = Stated {
+        domains: Vec::new(),
+        deny_all: Some(true),
+    };
+    world
+        .act(async |scene| run_server(scene, &name, stated).await)
+        .await
 }
 
 #[given(expr = "the orchestrator runs the server {string}, which says nothing about egress")]
 async fn server_that_says_nothing(world: &mut World, name: String) -> Step {
-    let stated = Stated { domains: Vec::new(), deny_all: None };
-    world.act(async |scene| run_server(scene, &name, stated).await).await
+    let stated = Stated {
+        domains: Vec::new(),
+        deny_all: None,
+    };
+    world
+        .act(async |scene| run_server(scene, &name, stated).await)
+        .await
 }
 
 #[given(expr = "a pod {string} runs in the servers' namespace without any policy")]
 async fn stray_pod(world: &mut World, name: String) -> Step {
-    world.act(async |scene| Ok(scene.lab().await?.run_stray_pod(&name).await?)).await
+    world
+        .act(async |scene| Ok(scene.lab().await?.run_stray_pod(&name).await?))
+        .await
 }
 
 /// What a scenario says about a server's manifest.
@@ -65,11 +86,20 @@ struct Stated {
 
 /// Creates and launches a server, after checking that its manifest says what the scenario says about it.
 async fn run_server(scene: &mut Scene, name: &str, stated: Stated) -> Step {
-    let manifest = scene.context.project.server(name).map_err(crate::lab::Error::from)?;
-    let found = Stated { domains: manifest.egress_domains.clone(), deny_all: manifest.deny_all_egress };
+    let manifest = scene
+        .context
+        .project
+        .server(name)
+        .map_err(crate::lab::Error::from)?;
+    let found = Stated {
+        domains: manifest.egress_domains.clone(),
+        deny_all: manifest.deny_all_egress,
+    };
     if found != stated {
         let path = manifest.path.display();
-        return Err(Failure::Scenario(format!("{path}: it says {found:?}, but the scenario says {stated:?}; make them agree")));
+        return Err(Failure::Scenario(format!(
+            "{path}: it says {found:?}, but the scenario says {stated:?}; make them agree"
+        )));
     }
     scene.lab().await?.run_server(name, &manifest).await?;
     Ok(())
@@ -77,5 +107,8 @@ async fn run_server(scene: &mut Scene, name: &str, stated: Stated) -> Step {
 
 /// A list in a sentence: items separated by commas.
 pub(super) fn split(list: &str) -> Vec<String> {
-    list.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
+    list.split(',')
+        .map(|item| item.trim().to_owned())
+        .filter(|item| !item.is_empty())
+        .collect()
 }

@@ -8,7 +8,10 @@ use serde_json::json;
 
 use super::verdict::Rule;
 use crate::evidence::{Event, Recorded};
-use crate::judge::{Attempt, Check, CheckResult, ClientOutcome, ClientResult, Exchange, Observations, Protocol, RuleExpectation, Sent, SpreadClaim, judge_spread};
+use crate::judge::{
+    Attempt, Check, CheckResult, ClientOutcome, ClientResult, Exchange, Observations, Protocol,
+    RuleExpectation, Sent, SpreadClaim, judge_spread,
+};
 use crate::outcome::Outcome;
 use crate::world::{Failure, Step, World};
 
@@ -22,7 +25,10 @@ async fn compromised_dependency(world: &mut World, server: String, host: String)
             let deadline = scene.context.deadlines.probe_result;
             let lab = scene.lab().await?;
             let what = format!("the dependency of {server:?} to reach for {host} at start-up");
-            lab.see(what, deadline, |events| attempts_to(events, &host).next().map(drop)).await?;
+            lab.see(what, deadline, |events| {
+                attempts_to(events, &host).next().map(drop)
+            })
+            .await?;
             Ok(())
         })
         .await
@@ -37,7 +43,11 @@ async fn agent_calls(world: &mut World, tool: String, server: String) -> Step {
             let arguments = arguments.as_object().cloned().unwrap_or_default();
             scene.canary = Some(canary);
             scene.called_at = Some(Timestamp::now());
-            scene.lab().await?.call_tool(&server, &tool, arguments).await?;
+            scene
+                .lab()
+                .await?
+                .call_tool(&server, &tool, arguments)
+                .await?;
             Ok(())
         })
         .await
@@ -48,20 +58,38 @@ async fn call_succeeds(world: &mut World) -> Step {
     world
         .act(async |scene| {
             let events = scene.recorder.events();
-            let call = events.iter().rev().find_map(|recorded| match &recorded.event {
-                Event::ToolCall(call) => Some(call.clone()),
-                _ => None,
-            });
+            let call = events
+                .iter()
+                .rev()
+                .find_map(|recorded| match &recorded.event {
+                    Event::ToolCall(call) => Some(call.clone()),
+                    _ => None,
+                });
             let call = call.ok_or_else(|| Failure::Scenario("no step called a tool".to_owned()))?;
             let (outcome, found) = if call.succeeded {
-                (Outcome::Passed, format!("{} answered in {} ms", call.tool, call.elapsed_us / 1000))
+                (
+                    Outcome::Passed,
+                    format!("{} answered in {} ms", call.tool, call.elapsed_us / 1000),
+                )
             } else {
-                (Outcome::Failed, format!("{} answered with an error: {}", call.tool, call.detail))
+                (
+                    Outcome::Failed,
+                    format!("{} answered with an error: {}", call.tool, call.detail),
+                )
             };
             let requirements = scene.claims(&["EGR-03"]);
             let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
-            let expected = format!("the agent's call of {} on {} succeeds", call.tool, call.server);
-            scene.settle(vec![CheckResult::stated("tool call succeeds", &requirements, outcome, expected, found)])
+            let expected = format!(
+                "the agent's call of {} on {} succeeds",
+                call.tool, call.server
+            );
+            scene.settle(vec![CheckResult::stated(
+                "tool call succeeds",
+                &requirements,
+                outcome,
+                expected,
+                found,
+            )])
         })
         .await
 }
@@ -72,11 +100,23 @@ async fn call_succeeds(world: &mut World) -> Step {
 async fn ehr_holds_record(world: &mut World, host: String) -> Step {
     world
         .act(async |scene| {
-            let canary = scene.canary.clone().ok_or_else(|| Failure::Scenario("no step sent a record".to_owned()))?;
+            let canary = scene
+                .canary
+                .clone()
+                .ok_or_else(|| Failure::Scenario("no step sent a record".to_owned()))?;
             let observations = scene.observe().await?;
-            let address = scene.context.internet.host(&host).and_then(|host| host.addresses.first().copied());
-            let address = address.ok_or_else(|| Failure::Scenario(format!("scenarios/internet.yaml has no host {host:?}")))?;
-            let succeeded = observations.receipts.iter().any(|receipt| receipt.endpoint == host && receipt.canaries.contains(&canary));
+            let address = scene
+                .context
+                .internet
+                .host(&host)
+                .and_then(|host| host.addresses.first().copied());
+            let address = address.ok_or_else(|| {
+                Failure::Scenario(format!("scenarios/internet.yaml has no host {host:?}"))
+            })?;
+            let succeeded = observations
+                .receipts
+                .iter()
+                .any(|receipt| receipt.endpoint == host && receipt.canaries.contains(&canary));
             let attempt = Attempt {
                 label: "the record".to_owned(),
                 canary: canary.clone(),
@@ -87,12 +127,27 @@ async fn ehr_holds_record(world: &mut World, host: String) -> Step {
             let mut results = scene.judge_passed(attempt.clone(), &host).await?;
             let expected = format!("{host} holds exactly one Patient with the canary");
             let (outcome, found) = match (stored, succeeded) {
-                (1, true) => (Outcome::Passed, "read back from the EHR: 1 Patient with the canary".to_owned()),
-                (count, _) => (Outcome::Failed, format!("read back from the EHR: {count} Patients with the canary")),
+                (1, true) => (
+                    Outcome::Passed,
+                    "read back from the EHR: 1 Patient with the canary".to_owned(),
+                ),
+                (count, _) => (
+                    Outcome::Failed,
+                    format!("read back from the EHR: {count} Patients with the canary"),
+                ),
             };
             let requirements = scene.claims(&["EGR-01", "EGR-03"]);
             let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
-            results.insert(0, CheckResult::stated("EHR holds the record", &requirements, outcome, expected, found));
+            results.insert(
+                0,
+                CheckResult::stated(
+                    "EHR holds the record",
+                    &requirements,
+                    outcome,
+                    expected,
+                    found,
+                ),
+            );
             scene.permit_log = results.pop();
             scene.settle(results)
         })
@@ -103,7 +158,9 @@ async fn ehr_holds_record(world: &mut World, host: String) -> Step {
 async fn permit_logged(world: &mut World) -> Step {
     world
         .act(async |scene| {
-            let result = scene.permit_log.take().ok_or_else(|| Failure::Scenario("no request was proven to pass before this step".to_owned()))?;
+            let result = scene.permit_log.take().ok_or_else(|| {
+                Failure::Scenario("no request was proven to pass before this step".to_owned())
+            })?;
             scene.settle(vec![result])
         })
         .await
@@ -111,25 +168,47 @@ async fn permit_logged(world: &mut World) -> Step {
 
 /// Before the call the gateway may not know the Pod's address yet: an attempt at start-up then falls to the default
 /// action. It is blocked all the same, and the log says by what. From the call on it must be the server's own rule.
-#[then(expr = "each attempt to reach {string} is blocked, from the call on by the rule {string} of {string}")]
+#[then(
+    expr = "each attempt to reach {string} is blocked, from the call on by the rule {string} of {string}"
+)]
 async fn attempts_blocked(world: &mut World, host: String, rule: String, server: String) -> Step {
     world
         .act(async |scene| {
             let deadline = scene.context.deadlines.probe_result;
-            let called_at = scene.called_at.ok_or_else(|| Failure::Scenario("no step called a tool".to_owned()))?;
+            let called_at = scene
+                .called_at
+                .ok_or_else(|| Failure::Scenario("no step called a tool".to_owned()))?;
             let what = format!("the dependency's attempts {PHASES:?} to reach {host}");
             let lab = scene.lab().await?;
             let attempts = lab
                 .see(what, deadline, |events| {
-                    let all: Vec<(String, Timestamp)> = attempts_to(events, &host).map(|(label, at)| (label.to_owned(), at)).collect();
-                    PHASES.iter().all(|phase| all.iter().any(|(label, _)| label.ends_with(phase))).then_some(all)
+                    let all: Vec<(String, Timestamp)> = attempts_to(events, &host)
+                        .map(|(label, at)| (label.to_owned(), at))
+                        .collect();
+                    PHASES
+                        .iter()
+                        .all(|phase| all.iter().any(|(label, _)| label.ends_with(phase)))
+                        .then_some(all)
                 })
                 .await?;
             scene.attempts = attempts.iter().map(|(label, _)| label.clone()).collect();
             let own = Rule::of_server(&rule, &server);
-            let by = |sent_at| if sent_at >= called_at { own.clone() } else { RuleExpectation::Any };
-            let expected: Vec<_> = attempts.into_iter().map(|(label, sent_at)| (label, by(sent_at))).collect();
-            let legitimate: BTreeSet<String> = scene.control.iter().map(|control| control.far_end.clone()).collect();
+            let by = |sent_at| {
+                if sent_at >= called_at {
+                    own.clone()
+                } else {
+                    RuleExpectation::Any
+                }
+            };
+            let expected: Vec<_> = attempts
+                .into_iter()
+                .map(|(label, sent_at)| (label, by(sent_at)))
+                .collect();
+            let legitimate: BTreeSet<String> = scene
+                .control
+                .iter()
+                .map(|control| control.far_end.clone())
+                .collect();
             let results = scene.judge_blocked(&expected, legitimate).await?;
             scene.settle(results)
         })
@@ -140,10 +219,16 @@ async fn attempts_blocked(world: &mut World, host: String, rule: String, server:
 async fn canary_nowhere_else(world: &mut World, host: String) -> Step {
     world
         .act(async |scene| {
-            let canary = scene.canary.clone().ok_or_else(|| Failure::Scenario("no step sent a record".to_owned()))?;
+            let canary = scene
+                .canary
+                .clone()
+                .ok_or_else(|| Failure::Scenario("no step sent a record".to_owned()))?;
             let observations = scene.observe().await?;
             let claim = SpreadClaim {
-                check: Check { name: "canary stays where it may be".to_owned(), requirements: scene.claims(&["EGR-02", "EGR-03"]) },
+                check: Check {
+                    name: "canary stays where it may be".to_owned(),
+                    requirements: scene.claims(&["EGR-02", "EGR-03"]),
+                },
                 canary,
                 only_at: BTreeSet::from([host]),
                 quiet_window: scene.context.deadlines.quiet_window,
@@ -155,17 +240,31 @@ async fn canary_nowhere_else(world: &mut World, host: String) -> Step {
 }
 
 /// Announced attempts to reach a host by name, in order: their labels, and when they were sent.
-fn attempts_to<'a>(events: &'a [std::sync::Arc<Recorded>], host: &'a str) -> impl Iterator<Item = (&'a str, Timestamp)> {
-    events.iter().filter_map(move |recorded| match &recorded.event {
-        Event::ProbeSent { attempt, sent, .. } if sent.host.as_deref() == Some(host) => Some((attempt.as_str(), sent.at)),
-        _ => None,
-    })
+fn attempts_to<'a>(
+    events: &'a [std::sync::Arc<Recorded>],
+    host: &'a str,
+) -> impl Iterator<Item = (&'a str, Timestamp)> {
+    events
+        .iter()
+        .filter_map(move |recorded| match &recorded.event {
+            Event::ProbeSent { attempt, sent, .. } if sent.host.as_deref() == Some(host) => {
+                Some((attempt.as_str(), sent.at))
+            }
+            _ => None,
+        })
 }
 
-fn first_packet(observations: &Observations, address: std::net::IpAddr, since: Option<Timestamp>, host: &str) -> Option<Sent> {
+fn first_packet(
+    observations: &Observations,
+    address: std::net::IpAddr,
+    since: Option<Timestamp>,
+    host: &str,
+) -> Option<Sent> {
     let capture = observations.pod_side.read()?;
     let packet = capture.packets.iter().find(|packet| {
-        packet.destination.ip() == address && packet.protocol == Protocol::Tcp && since.is_none_or(|since| packet.at >= since)
+        packet.destination.ip() == address
+            && packet.protocol == Protocol::Tcp
+            && since.is_none_or(|since| packet.at >= since)
     })?;
     Some(Sent {
         at: packet.at,
@@ -183,7 +282,11 @@ fn tool_result<'a>(events: impl Iterator<Item = &'a Recorded>) -> Option<ClientR
         .filter_map(|recorded| match &recorded.event {
             Event::ToolCall(call) => Some(ClientResult {
                 at: recorded.at,
-                outcome: if call.succeeded { ClientOutcome::Completed } else { ClientOutcome::Closed },
+                outcome: if call.succeeded {
+                    ClientOutcome::Completed
+                } else {
+                    ClientOutcome::Closed
+                },
                 status: None,
                 detail: call.detail.clone(),
             }),

@@ -23,8 +23,16 @@ async fn list_becomes(world: &mut World, server: String, domains: String) -> Ste
     world
         .act(async |scene| {
             let pod_before = scene.pod_fact(&server).await?;
-            let accepted = scene.lab().await?.set_domains(&server, &split(&domains)).await?;
-            scene.change = Some(Change { words: format!("the list of {server} became {domains}"), accepted, pod_before });
+            let accepted = scene
+                .lab()
+                .await?
+                .set_domains(&server, &split(&domains))
+                .await?;
+            scene.change = Some(Change {
+                words: format!("the list of {server} became {domains}"),
+                accepted,
+                pod_before,
+            });
             Ok(())
         })
         .await
@@ -32,12 +40,16 @@ async fn list_becomes(world: &mut World, server: String, domains: String) -> Ste
 
 #[then(expr = "{string} becomes reachable from {string} within the stated bound")]
 async fn becomes_reachable(world: &mut World, url: String, server: String) -> Step {
-    world.act(async |scene| scene.look_for(&url, &server, true).await).await
+    world
+        .act(async |scene| scene.look_for(&url, &server, true).await)
+        .await
 }
 
 #[then(expr = "{string} stops being reachable from {string} within the stated bound")]
 async fn stops_being_reachable(world: &mut World, url: String, server: String) -> Step {
-    world.act(async |scene| scene.look_for(&url, &server, false).await).await
+    world
+        .act(async |scene| scene.look_for(&url, &server, false).await)
+        .await
 }
 
 #[then(expr = "the pod of {string} was not restarted")]
@@ -47,12 +59,25 @@ async fn not_restarted(world: &mut World, server: String) -> Step {
             let known = scene.lab().await?.server(&server)?.clone();
             let now = scene.lab().await?.pod_of(&known.id).await?;
             let restarts = scene.lab().await?.restarts(&now).await?;
-            let found = format!("Pod {now}, {restarts} restarts; before the first change it was {}", known.pod);
-            let outcome = if now == known.pod && restarts == 0 { crate::outcome::Outcome::Passed } else { crate::outcome::Outcome::Failed };
+            let found = format!(
+                "Pod {now}, {restarts} restarts; before the first change it was {}",
+                known.pod
+            );
+            let outcome = if now == known.pod && restarts == 0 {
+                crate::outcome::Outcome::Passed
+            } else {
+                crate::outcome::Outcome::Failed
+            };
             let requirements = scene.claims(&["EGR-25", "EGR-26"]);
             let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
             let expected = format!("the Pod of {server} is the same as before, with no restart");
-            scene.settle(vec![CheckResult::stated("same Pod, no restart", &requirements, outcome, expected, found)])
+            scene.settle(vec![CheckResult::stated(
+                "same Pod, no restart",
+                &requirements,
+                outcome,
+                expected,
+                found,
+            )])
         })
         .await
 }
@@ -60,8 +85,13 @@ async fn not_restarted(world: &mut World, server: String) -> Step {
 impl Scene {
     /// Sends request after request, each on a connection of its own, until one shows the new behaviour.
     async fn look_for(&mut self, url: &str, server: &str, reachable: bool) -> Step {
-        let change = self.change.clone().ok_or_else(|| Failure::Scenario("no step changed a list".to_owned()))?;
-        let given_up = change.accepted + jiff::SignedDuration::try_from(self.context.deadlines.policy_enforced).unwrap_or_default();
+        let change = self
+            .change
+            .clone()
+            .ok_or_else(|| Failure::Scenario("no step changed a list".to_owned()))?;
+        let given_up = change.accepted
+            + jiff::SignedDuration::try_from(self.context.deadlines.policy_enforced)
+                .unwrap_or_default();
         let pod = self.lab().await?.server(server)?.pod.clone();
         let (proof, effective_at) = loop {
             let probe = self.probe_of_url(url)?;
@@ -74,7 +104,10 @@ impl Scene {
         };
         let id = if reachable { "EGR-25" } else { "EGR-26" };
         let claim = UpdateClaim {
-            check: Check { name: format!("update enforced: {}", change.words), requirements: self.claims(&[id]) },
+            check: Check {
+                name: format!("update enforced: {}", change.words),
+                requirements: self.claims(&[id]),
+            },
             change: change.words,
             changed_at: change.accepted,
             effective_at,
@@ -85,28 +118,50 @@ impl Scene {
         };
         let result = judge_update(&claim);
         for measured in &result.measured {
-            self.recorder.record(Event::Measured(Measurement::clone(measured)));
+            self.recorder
+                .record(Event::Measured(Measurement::clone(measured)));
         }
         self.settle(vec![proof, result])
     }
 
     /// The result for the last attempt, and when it was sent if it shows the new behaviour.
-    async fn prove(&mut self, label: &str, server: &str, reachable: bool, completed: bool) -> Result<(CheckResult, Option<Timestamp>), Failure> {
+    async fn prove(
+        &mut self,
+        label: &str,
+        server: &str,
+        reachable: bool,
+        completed: bool,
+    ) -> Result<(CheckResult, Option<Timestamp>), Failure> {
         let observations = self.observe().await?;
         let attempt = self.attempt(&observations, label)?;
         let sent_at = attempt.sent.as_ref().map(|sent| sent.at);
         let mut results = if reachable {
-            let far_end = attempt.sent.as_ref().and_then(|sent| sent.host.clone()).unwrap_or_default();
+            let far_end = attempt
+                .sent
+                .as_ref()
+                .and_then(|sent| sent.host.clone())
+                .unwrap_or_default();
             let control = self.control.clone();
             let results = self.judge_passed(attempt, &far_end).await?;
             // What is reachable only for now must not become the control of what comes after.
             self.control = control;
             results
         } else {
-            self.judge_blocked(&[(label.to_owned(), Rule::of_server("deny-all-external", server))], Default::default()).await?
+            self.judge_blocked(
+                &[(
+                    label.to_owned(),
+                    Rule::of_server("deny-all-external", server),
+                )],
+                Default::default(),
+            )
+            .await?
         };
         let proof = results.swap_remove(0);
-        let effective_at = if completed == reachable { sent_at } else { None };
+        let effective_at = if completed == reachable {
+            sent_at
+        } else {
+            None
+        };
         Ok((proof, effective_at))
     }
 
@@ -115,10 +170,17 @@ impl Scene {
         let id = self.lab().await?.server(server)?.id.clone();
         let pod = self.lab().await?.pod_of(&id).await?;
         let events = self.recorder.events();
-        let fact = events.iter().rev().find_map(|recorded| match &recorded.event {
-            Event::PodStarted(fact) if fact.name == pod => Some(fact.clone()),
-            _ => None,
-        });
-        fact.ok_or_else(|| Failure::Scenario(format!("nothing was recorded about the address of the Pod {pod}")))
+        let fact = events
+            .iter()
+            .rev()
+            .find_map(|recorded| match &recorded.event {
+                Event::PodStarted(fact) if fact.name == pod => Some(fact.clone()),
+                _ => None,
+            });
+        fact.ok_or_else(|| {
+            Failure::Scenario(format!(
+                "nothing was recorded about the address of the Pod {pod}"
+            ))
+        })
     }
 }

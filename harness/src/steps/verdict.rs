@@ -11,14 +11,17 @@ use jiff::Timestamp;
 
 use crate::evidence::{Action, Event, Measurement, Recorded, gateway_log, observe};
 use crate::judge::{
-    Attempt, Check, CheckResult, ClientOutcome, Control, DenialClaim, LogClaim, Observations, PermitClaim, RuleExpectation, TraceClaim,
-    judge_denial, judge_logged, judge_permit, judge_traceable,
+    Attempt, Check, CheckResult, ClientOutcome, Control, DenialClaim, LogClaim, Observations,
+    PermitClaim, RuleExpectation, TraceClaim, judge_denial, judge_logged, judge_permit,
+    judge_traceable,
 };
 use crate::lab;
 use crate::world::{Failure, Scene};
 
 /// Requirements that a blocked attempt can show.
-const DENIED: [&str; 8] = ["EGR-02", "EGR-03", "EGR-10", "EGR-11", "EGR-13", "EGR-14", "EGR-17", "EGR-20"];
+const DENIED: [&str; 8] = [
+    "EGR-02", "EGR-03", "EGR-10", "EGR-11", "EGR-13", "EGR-14", "EGR-17", "EGR-20",
+];
 /// Requirements that a completed request can show.
 const PERMITTED: [&str; 2] = ["EGR-01", "EGR-03"];
 const DENIAL_LOGGED: [&str; 1] = ["EGR-04"];
@@ -31,13 +34,19 @@ pub(super) struct Rule;
 impl Rule {
     /// A rule of the policy that belongs to a server.
     pub(super) fn of_server(rule: &str, server: &str) -> RuleExpectation {
-        RuleExpectation::Named { rule: rule.to_owned(), of_server: Some(server.to_owned()) }
+        RuleExpectation::Named {
+            rule: rule.to_owned(),
+            of_server: Some(server.to_owned()),
+        }
     }
 }
 
 impl Scene {
     fn check(&self, name: impl Into<String>, can_show: &[&str]) -> Check {
-        Check { name: name.into(), requirements: self.claims(can_show) }
+        Check {
+            name: name.into(),
+            requirements: self.claims(can_show),
+        }
     }
 
     /// Everything observed up to now. Captures are brought up to date first.
@@ -47,9 +56,22 @@ impl Scene {
     pub(super) async fn observe(&mut self) -> Result<Observations, lab::Error> {
         let deadline = self.context.deadlines.denial_logged;
         // In vain is no error here: the judge says which rule nobody knows.
-        let _ = self.lab().await?.see("the names of the rules in the gateway's log", deadline, all_rules_known).await;
+        let _ = self
+            .lab()
+            .await?
+            .see(
+                "the names of the rules in the gateway's log",
+                deadline,
+                all_rules_known,
+            )
+            .await;
         let captures = self.lab().await?.flush_captures().await;
-        Ok(observe::observe(self.recorder.folder(), &self.recorder.events(), captures, Timestamp::now()))
+        Ok(observe::observe(
+            self.recorder.folder(),
+            &self.recorder.events(),
+            captures,
+            Timestamp::now(),
+        ))
     }
 
     /// Everything observed up to the end of a quiet window after these attempts' last sign of life. An attempt has at
@@ -69,9 +91,19 @@ impl Scene {
     ///
     /// # Errors
     /// When nothing was recorded under that label.
-    pub(super) fn attempt(&self, observations: &Observations, label: &str) -> Result<Attempt, Failure> {
-        let found = observations.attempts.iter().find(|attempt| attempt.label == label).cloned();
-        found.ok_or_else(|| Failure::Scenario(format!("nothing was recorded about the attempt {label:?}")))
+    pub(super) fn attempt(
+        &self,
+        observations: &Observations,
+        label: &str,
+    ) -> Result<Attempt, Failure> {
+        let found = observations
+            .attempts
+            .iter()
+            .find(|attempt| attempt.label == label)
+            .cloned();
+        found.ok_or_else(|| {
+            Failure::Scenario(format!("nothing was recorded about the attempt {label:?}"))
+        })
     }
 
     /// Judges that attempts were blocked, each by the rule beside its label, and that each denial is logged.
@@ -101,7 +133,10 @@ impl Scene {
                 quiet_window,
             };
             results.push(judge_denial(&claim, &observations));
-            self.record_proof_time(&attempt);
+            // Several attempts at once would measure the sending of the others.
+            if attempts.len() == 1 {
+                self.record_proof_time(&attempt);
+            }
             results.push(self.judge_log(attempt, Action::Deny, rule.clone(), &observations));
         }
         Ok(results)
@@ -111,11 +146,20 @@ impl Scene {
     ///
     /// # Errors
     /// When the system can't be reached.
-    pub(super) async fn judge_passed(&mut self, attempt: Attempt, far_end: &str) -> Result<Vec<CheckResult>, Failure> {
+    pub(super) async fn judge_passed(
+        &mut self,
+        attempt: Attempt,
+        far_end: &str,
+    ) -> Result<Vec<CheckResult>, Failure> {
         let deadline = self.context.deadlines.denial_logged;
-        let logged = |events: &[Arc<Recorded>]| is_logged(events, &attempt, Action::Permit).then_some(());
+        let logged =
+            |events: &[Arc<Recorded>]| is_logged(events, &attempt, Action::Permit).then_some(());
         // In vain is no error here: the judge says what is missing.
-        let _ = self.lab().await?.see("the gateway's record of a permit", deadline, logged).await;
+        let _ = self
+            .lab()
+            .await?
+            .see("the gateway's record of a permit", deadline, logged)
+            .await;
         let observations = self.observe().await?;
         let claim = PermitClaim {
             check: self.check(format!("passed: {}", attempt.label), &PERMITTED),
@@ -125,7 +169,10 @@ impl Scene {
         };
         let permit = judge_permit(&claim, &observations);
         if permit.passed() {
-            self.control = Some(Control { attempt: attempt.clone(), far_end: far_end.to_owned() });
+            self.control = Some(Control {
+                attempt: attempt.clone(),
+                far_end: far_end.to_owned(),
+            });
         }
         let logged = self.judge_log(attempt, Action::Permit, RuleExpectation::Any, &observations);
         Ok(vec![permit, logged])
@@ -135,14 +182,25 @@ impl Scene {
     ///
     /// # Errors
     /// When the system can't be reached.
-    pub(super) async fn judge_traces(&mut self, labels: &[String], server: &str) -> Result<Vec<CheckResult>, Failure> {
+    pub(super) async fn judge_traces(
+        &mut self,
+        labels: &[String],
+        server: &str,
+    ) -> Result<Vec<CheckResult>, Failure> {
         let observations = self.observe().await?;
         labels
             .iter()
             .map(|label| {
                 let attempt = self.attempt(&observations, label)?;
                 let check = self.check(format!("traceable: {label}"), &TRACEABLE);
-                Ok(judge_traceable(&TraceClaim { check, attempt, server: server.to_owned() }, &observations))
+                Ok(judge_traceable(
+                    &TraceClaim {
+                        check,
+                        attempt,
+                        server: server.to_owned(),
+                    },
+                    &observations,
+                ))
             })
             .collect()
     }
@@ -151,15 +209,42 @@ impl Scene {
     fn record_proof_time(&self, attempt: &Attempt) {
         let Some(sent) = &attempt.sent else { return };
         let elapsed = Timestamp::now().duration_since(sent.at).as_micros();
-        let of = format!("from the first packet of {:?} to the judge's result", attempt.label);
+        let of = format!(
+            "from the first packet of {:?} to the judge's result",
+            attempt.label
+        );
         let micros = u64::try_from(elapsed).unwrap_or_default();
-        self.recorder.record(Event::Measured(Measurement { name: "denial-proof".to_owned(), of, micros, bound_micros: None }));
+        self.recorder.record(Event::Measured(Measurement {
+            name: "denial-proof".to_owned(),
+            of,
+            micros,
+            bound_micros: None,
+        }));
     }
 
-    fn judge_log(&self, attempt: Attempt, action: Action, rule: RuleExpectation, observations: &Observations) -> CheckResult {
-        let can_show: &[&str] = if action == Action::Deny { &DENIAL_LOGGED } else { &PERMIT_LOGGED };
+    fn judge_log(
+        &self,
+        attempt: Attempt,
+        action: Action,
+        rule: RuleExpectation,
+        observations: &Observations,
+    ) -> CheckResult {
+        let can_show: &[&str] = if action == Action::Deny {
+            &DENIAL_LOGGED
+        } else {
+            &PERMIT_LOGGED
+        };
         let check = self.check(format!("logged: {}", attempt.label), can_show);
-        judge_logged(&LogClaim { check, attempt, action, rule, within: self.context.deadlines.denial_logged }, observations)
+        judge_logged(
+            &LogClaim {
+                check,
+                attempt,
+                action,
+                rule,
+                within: self.context.deadlines.denial_logged,
+            },
+            observations,
+        )
     }
 
     /// Waits for what an attempt comes to: true when the client got its answer, false when it failed or the gateway
@@ -184,7 +269,12 @@ impl Scene {
     async fn await_decisions(&mut self, labels: &[String]) -> Result<(), Failure> {
         let deadline = self.context.deadlines.denial_logged;
         let what = format!("the gateway's records about {}", labels.join(", "));
-        let all = |events: &[Arc<Recorded>]| labels.iter().all(|label| decision(events, label).is_some()).then_some(());
+        let all = |events: &[Arc<Recorded>]| {
+            labels
+                .iter()
+                .all(|label| decision(events, label).is_some())
+                .then_some(())
+        };
         let _ = self.lab().await?.see(what, deadline, all).await;
         Ok(())
     }
@@ -203,10 +293,23 @@ fn decision(events: &[Arc<Recorded>], label: &str) -> Option<Decision> {
     let mut attempt = None;
     for recorded in events {
         match &recorded.event {
-            Event::ProbeSent { attempt: own, canary, sent } if own == label => {
-                attempt = Some(Attempt { label: own.clone(), canary: canary.clone(), sent: Some(sent.clone()), result: None });
+            Event::ProbeSent {
+                attempt: own,
+                canary,
+                sent,
+            } if own == label => {
+                attempt = Some(Attempt {
+                    label: own.clone(),
+                    canary: canary.clone(),
+                    sent: Some(sent.clone()),
+                    result: None,
+                });
             }
-            Event::ProbeResult { attempt: own, result, .. } if own == label && result.outcome == ClientOutcome::Completed => {
+            Event::ProbeResult {
+                attempt: own,
+                result,
+                ..
+            } if own == label && result.outcome == ClientOutcome::Completed => {
                 return Some(Decision::Answered);
             }
             _ => {}
@@ -239,25 +342,48 @@ fn has_result(events: &[Arc<Recorded>], label: &str) -> bool {
 /// Whether the gateway's log holds a record about an attempt. Only a wait: the judge looks closer. Ports come back, so
 /// records from before the attempt are about another one.
 fn is_logged(events: &[Arc<Recorded>], attempt: &Attempt, action: Action) -> bool {
-    let Some(sent) = &attempt.sent else { return false };
+    let Some(sent) = &attempt.sent else {
+        return false;
+    };
     let about = |text: &str| {
         let record = gateway_log::parse_line(0, text).ok().flatten();
-        record.is_some_and(|record| record.source == sent.source && record.destination == sent.destination && record.action == action)
+        record.is_some_and(|record| {
+            record.source == sent.source
+                && record.destination == sent.destination
+                && record.action == action
+        })
     };
-    events.iter().rev().take_while(|recorded| recorded.at >= sent.at).any(|recorded| match &recorded.event {
-        Event::GatewayLog { text, .. } => about(text),
-        _ => false,
-    })
+    events
+        .iter()
+        .rev()
+        .take_while(|recorded| recorded.at >= sent.at)
+        .any(|recorded| match &recorded.event {
+            Event::GatewayLog { text, .. } => about(text),
+            _ => false,
+        })
 }
 
 /// Whether a whole quiet window passed since the attempts' last sign of life.
 fn is_quiet(observations: &Observations, labels: &[String], window: Duration) -> bool {
-    let own = observations.attempts.iter().filter(|attempt| labels.contains(&attempt.label));
-    let records = observations.log.read().map(|log| log.records.as_slice()).unwrap_or_default();
+    let own = observations
+        .attempts
+        .iter()
+        .filter(|attempt| labels.contains(&attempt.label));
+    let records = observations
+        .log
+        .read()
+        .map(|log| log.records.as_slice())
+        .unwrap_or_default();
     own.filter_map(|attempt| {
         let sent = attempt.sent.as_ref()?;
-        let decided = records.iter().filter(|record| record.source == sent.source && record.destination == sent.destination);
-        decided.filter_map(|record| record.seen_at).chain(attempt.result.as_ref().map(|result| result.at)).chain([sent.at]).max()
+        let decided = records.iter().filter(|record| {
+            record.source == sent.source && record.destination == sent.destination
+        });
+        decided
+            .filter_map(|record| record.seen_at)
+            .chain(attempt.result.as_ref().map(|result| result.at))
+            .chain([sent.at])
+            .max()
     })
     .all(|last| observe::has_passed(window, last, observations.until))
 }

@@ -15,8 +15,8 @@ use cluster::dns::{DnsQuery, Resolver, Transport};
 use cluster::network::{DNS_ADDRESS, Network, VPC_RESOLVER_ADDRESS};
 use cluster::{ClusterConfig, EmbeddedCluster, Image, RootFs};
 use fixtures::internet::{InternetHandle, Sockets};
-use fixtures::receipt::{Receipt, ReceiptEvent};
 use fixtures::obot::install::{self, InstallConfig};
+use fixtures::receipt::{Receipt, ReceiptEvent};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -71,11 +71,26 @@ struct Embedded {
 ///
 /// # Errors
 /// When a part does not start.
-pub async fn start(context: &Arc<RunContext>, setup: &Setup, recorder: &Recorder) -> Result<(Arc<dyn Cluster>, FarEnds), Error> {
+pub async fn start(
+    context: &Arc<RunContext>,
+    setup: &Setup,
+    recorder: &Recorder,
+) -> Result<(Arc<dyn Cluster>, FarEnds), Error> {
     let failed = |error: &dyn std::error::Error| Error::Cluster(error.to_string());
-    let faults: Faults = context.faults.iter().filter_map(|name| Fault::from_str(name).ok()).collect();
-    let gateway = Gateway::new(GatewayConfig::new(GATEWAY_ADDRESS), faults.clone(), context.seed, Arc::new(Snapshot::deny_all()));
-    let cluster = EmbeddedCluster::start(cluster_config(context, recorder, gateway)).await.map_err(|error| failed(&error))?;
+    let faults: Faults = context
+        .faults
+        .iter()
+        .filter_map(|name| Fault::from_str(name).ok())
+        .collect();
+    let gateway = Gateway::new(
+        GatewayConfig::new(GATEWAY_ADDRESS),
+        faults.clone(),
+        context.seed,
+        Arc::new(Snapshot::deny_all()),
+    );
+    let cluster = EmbeddedCluster::start(cluster_config(context, recorder, gateway))
+        .await
+        .map_err(|error| failed(&error))?;
     let network = cluster.network().clone();
     let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
 
@@ -83,45 +98,84 @@ pub async fn start(context: &Arc<RunContext>, setup: &Setup, recorder: &Recorder
     let sink = Arc::new(move |receipt| drop(receipts.receipt(receipt)));
     let internet = context
         .internet
-        .serve(&Beyond(&network), &context.authority, sink, cancel.child_token())
+        .serve(
+            &Beyond(&network),
+            &context.authority,
+            sink,
+            cancel.child_token(),
+        )
         .await
         .map_err(|error| failed(&error))?;
 
     let client = outside_client(&cluster).await?;
-    let identity = GatewayIdentity { name: "embedded".to_owned(), public_ip: GATEWAY_ADDRESS.into() };
+    let identity = GatewayIdentity {
+        name: "embedded".to_owned(),
+        public_ip: GATEWAY_ADDRESS.into(),
+    };
     firewall::write_log(network.records(), identity, recorder, &tasks);
-    let controller = Arc::new(Controller::new(ControllerConfig { faults, ..ControllerConfig::default() }));
+    let controller = Arc::new(Controller::new(ControllerConfig {
+        faults,
+        ..ControllerConfig::default()
+    }));
     if setup.default_action_denies {
         controller.configure(|store| store.set_default_action(firewall::deny_with_logging()));
     }
     create_all(&client, &firewall::crds()?).await?;
     // Subscribes now: a push before the first poll of a task would be missed.
     firewall::record_pushes(&controller, &client, recorder, &cancel, &tasks);
-    let registration = ClusterRegistration { id: "embedded".to_owned(), client: client.clone() };
-    let run = Arc::clone(&controller).run(registration, network.gateway_link(), cancel.child_token());
+    let registration = ClusterRegistration {
+        id: "embedded".to_owned(),
+        client: client.clone(),
+    };
+    let run =
+        Arc::clone(&controller).run(registration, network.gateway_link(), cancel.child_token());
     let errors = recorder.clone();
     tasks.spawn(async move {
         if let Err(error) = run.await {
-            errors.record(crate::evidence::Event::HarnessError { component: "firewall controller".to_owned(), message: error.to_string() });
+            errors.record(crate::evidence::Event::HarnessError {
+                component: "firewall controller".to_owned(),
+                message: error.to_string(),
+            });
         }
     });
 
     create_all(&client, &install::manifests(&installation(context, setup))).await?;
-    let far_ends = FarEnds::new(network, internet.clone(), context.internet.clone(), &context.authority)?;
-    Ok((Arc::new(Embedded { cluster, client, controller, cancel, tasks, internet }), far_ends))
+    let far_ends = FarEnds::new(
+        network,
+        internet.clone(),
+        context.internet.clone(),
+        &context.authority,
+    )?;
+    Ok((
+        Arc::new(Embedded {
+            cluster,
+            client,
+            controller,
+            cancel,
+            tasks,
+            internet,
+        }),
+        far_ends,
+    ))
 }
 
 fn cluster_config(context: &RunContext, recorder: &Recorder, gateway: Gateway) -> ClusterConfig {
     let zone = context.internet.zone();
     let queries = recorder.clone();
     ClusterConfig {
-        dns_log: Some(Arc::new(move |query| drop(queries.receipt(receipt_of(query))))),
+        dns_log: Some(Arc::new(move |query| {
+            drop(queries.receipt(receipt_of(query)))
+        })),
         images: images(context),
         trusted_roots_pem: context.authority.pem().to_owned(),
         internet_addresses: context.internet.addresses(),
         capture_dir: Some(recorder.folder().path().to_owned()),
         seed: context.seed,
-        ..ClusterConfig::new(context.binary.clone(), gateway, Arc::new(move |query: &[u8]| zone.answer_over_tcp(query)))
+        ..ClusterConfig::new(
+            context.binary.clone(),
+            gateway,
+            Arc::new(move |query: &[u8]| zone.answer_over_tcp(query)),
+        )
     }
 }
 
@@ -141,7 +195,11 @@ fn receipt_of(query: DnsQuery) -> Receipt {
         local: SocketAddr::new(address.into(), 53),
         peer: query.client,
         canaries: fixtures::canary::find(query.name.as_bytes()),
-        event: ReceiptEvent::DnsQuery { name: query.name, record_type: query.record_type, transport: transport.to_owned() },
+        event: ReceiptEvent::DnsQuery {
+            name: query.name,
+            record_type: query.record_type,
+            transport: transport.to_owned(),
+        },
     }
 }
 
@@ -149,15 +207,28 @@ fn receipt_of(query: DnsQuery) -> Receipt {
 fn images(context: &RunContext) -> BTreeMap<String, Image> {
     let image = |words: &[&str]| Image {
         exe: context.binary.clone(),
-        entrypoint: ["containment", "serve"].iter().chain(words).map(|&word| word.to_owned()).collect(),
+        entrypoint: ["containment", "serve"]
+            .iter()
+            .chain(words)
+            .map(|&word| word.to_owned())
+            .collect(),
         env: Vec::new(),
         root: RootFs::Minimal,
     };
     BTreeMap::from([
         (OBOT_IMAGE.to_owned(), image(&["obot"])),
-        (POLICY_CONTROLLER_IMAGE.to_owned(), image(&["policy-controller"])),
-        ("containment.test/ehr-sync:1.0.0".to_owned(), image(&["mcp-server", "--dependency", "compromised"])),
-        ("containment.test/fetcher:1.0.0".to_owned(), image(&["mcp-server", "--dependency", "clean"])),
+        (
+            POLICY_CONTROLLER_IMAGE.to_owned(),
+            image(&["policy-controller"]),
+        ),
+        (
+            "containment.test/ehr-sync:1.0.0".to_owned(),
+            image(&["mcp-server", "--dependency", "compromised"]),
+        ),
+        (
+            "containment.test/fetcher:1.0.0".to_owned(),
+            image(&["mcp-server", "--dependency", "clean"]),
+        ),
         (IDLE_IMAGE.to_owned(), image(&["idle"])),
     ])
 }
@@ -166,7 +237,10 @@ fn installation(context: &RunContext, setup: &Setup) -> InstallConfig {
     let mut config = InstallConfig::new(OBOT_IMAGE, POLICY_CONTROLLER_IMAGE);
     config.storage_token = Some(STORAGE_TOKEN.to_owned());
     if setup.default_deny_setting {
-        config.obot_env.push(("OBOT_SERVER_MCPDEFAULT_DENY_ALL_EGRESS".to_owned(), "true".to_owned()));
+        config.obot_env.push((
+            "OBOT_SERVER_MCPDEFAULT_DENY_ALL_EGRESS".to_owned(),
+            "true".to_owned(),
+        ));
     }
     if !context.faults.is_empty() {
         let fault = ("CONTAINMENT_FAULT".to_owned(), context.faults.join(","));
@@ -179,7 +253,8 @@ fn installation(context: &RunContext, setup: &Setup) -> InstallConfig {
 /// A client that comes from outside the cluster, over TLS, as the vendor's controller and every user does.
 async fn outside_client(cluster: &EmbeddedCluster) -> Result<kube::Client, Error> {
     let failed = |error: String| Error::Cluster(format!("its kubeconfig is of no use: {error}"));
-    let kubeconfig = Kubeconfig::from_yaml(&cluster.kubeconfig()).map_err(|error| failed(error.to_string()))?;
+    let kubeconfig =
+        Kubeconfig::from_yaml(&cluster.kubeconfig()).map_err(|error| failed(error.to_string()))?;
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(|error| failed(error.to_string()))?;
@@ -189,17 +264,26 @@ async fn outside_client(cluster: &EmbeddedCluster) -> Result<kube::Client, Error
 /// Creates objects of any kind, one after the other.
 async fn create_all(client: &kube::Client, objects: &[Value]) -> Result<(), Error> {
     for object in objects {
-        let object: DynamicObject = serde_json::from_value(object.clone()).map_err(|error| Error::Cluster(error.to_string()))?;
+        let object: DynamicObject = serde_json::from_value(object.clone())
+            .map_err(|error| Error::Cluster(error.to_string()))?;
         let name = object.metadata.name.clone().unwrap_or_default();
         let types = object.types.clone().unwrap_or_default();
-        let refused = |error: &dyn std::fmt::Display| Error::Cluster(format!("{} {name} could not be created: {error}", types.kind));
-        let gvk = kube::core::GroupVersionKind::try_from(&types).map_err(|error| refused(&error))?;
+        let refused = |error: &dyn std::fmt::Display| {
+            Error::Cluster(format!(
+                "{} {name} could not be created: {error}",
+                types.kind
+            ))
+        };
+        let gvk =
+            kube::core::GroupVersionKind::try_from(&types).map_err(|error| refused(&error))?;
         let resource = kube::api::ApiResource::from_gvk(&gvk);
         let api: Api<DynamicObject> = match &object.metadata.namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
         };
-        api.create(&PostParams::default(), &object).await.map_err(|error| refused(&error))?;
+        api.create(&PostParams::default(), &object)
+            .await
+            .map_err(|error| refused(&error))?;
     }
     Ok(())
 }
@@ -219,7 +303,10 @@ impl Sockets for Beyond<'_> {
 
 impl Cluster for Embedded {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { packet_capture: true, seeded_faults: true }
+        Capabilities {
+            packet_capture: true,
+            seeded_faults: true,
+        }
     }
 
     fn client(&self) -> kube::Client {
@@ -231,19 +318,43 @@ impl Cluster for Embedded {
     }
 
     /// A relay from a loopback port to the Service's ClusterIP, by way of the node.
-    fn forward<'a>(&'a self, namespace: &'a str, service: &'a str, port: u16) -> BoxFuture<'a, Result<SocketAddr, Error>> {
-        let failed = move |reason: String| Error::Forward { service: format!("{namespace}/{service}"), reason };
+    fn forward<'a>(
+        &'a self,
+        namespace: &'a str,
+        service: &'a str,
+        port: u16,
+    ) -> BoxFuture<'a, Result<SocketAddr, Error>> {
+        let failed = move |reason: String| Error::Forward {
+            service: format!("{namespace}/{service}"),
+            reason,
+        };
         async move {
             let api = Api::<Service>::namespaced(self.client.clone(), namespace);
-            let service = api.get(service).await.map_err(|error| failed(error.to_string()))?;
-            let address = service.spec.and_then(|spec| spec.cluster_ip).and_then(|address| address.parse().ok());
+            let service = api
+                .get(service)
+                .await
+                .map_err(|error| failed(error.to_string()))?;
+            let address = service
+                .spec
+                .and_then(|spec| spec.cluster_ip)
+                .and_then(|address| address.parse().ok());
             let address = address.ok_or_else(|| failed("it has no ClusterIP".to_owned()))?;
             let target = SocketAddr::new(address, port);
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|error| failed(error.to_string()))?;
-            let local = listener.local_addr().map_err(|error| failed(error.to_string()))?;
-            let (network, cancel, tasks) = (self.cluster.network().clone(), self.cancel.clone(), self.tasks.clone());
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .await
+                .map_err(|error| failed(error.to_string()))?;
+            let local = listener
+                .local_addr()
+                .map_err(|error| failed(error.to_string()))?;
+            let (network, cancel, tasks) = (
+                self.cluster.network().clone(),
+                self.cancel.clone(),
+                self.tasks.clone(),
+            );
             self.tasks.spawn(async move {
-                while let Some(Ok((mut inbound, _))) = cancel.run_until_cancelled(listener.accept()).await {
+                while let Some(Ok((mut inbound, _))) =
+                    cancel.run_until_cancelled(listener.accept()).await
+                {
                     let (network, cancel) = (network.clone(), cancel.clone());
                     tasks.spawn(async move {
                         let relay = async {
@@ -266,8 +377,14 @@ impl Cluster for Embedded {
             let status = self.cluster.network().flush_captures().await;
             for (side, capture) in [("pod side", &status.pod_side), ("outside", &status.outside)] {
                 if capture.skipped > 0 || capture.error.is_some() {
-                    let why = capture.error.clone().unwrap_or_else(|| "it reached its bound".to_owned());
-                    return Captures::Incomplete(format!("the capture at the {side} lacks {} packets: {why}", capture.skipped));
+                    let why = capture
+                        .error
+                        .clone()
+                        .unwrap_or_else(|| "it reached its bound".to_owned());
+                    return Captures::Incomplete(format!(
+                        "the capture at the {side} lacks {} packets: {why}",
+                        capture.skipped
+                    ));
                 }
             }
             Captures::InFolder
@@ -284,7 +401,14 @@ impl Cluster for Embedded {
     }
 
     fn crashes(&self) -> Vec<Crash> {
-        self.cluster.crashes().into_iter().map(|crash| Crash { container: crash.container(), reason: crash.to_string() }).collect()
+        self.cluster
+            .crashes()
+            .into_iter()
+            .map(|crash| Crash {
+                container: crash.container(),
+                reason: crash.to_string(),
+            })
+            .collect()
     }
 
     fn shutdown(self: Arc<Self>) -> BoxFuture<'static, ()> {
@@ -304,9 +428,19 @@ impl Cluster for Embedded {
 ///
 /// # Errors
 /// When it does not start.
-pub(crate) async fn bare(context: &RunContext, recorder: &Recorder) -> Result<EmbeddedCluster, Error> {
-    let gateway = Gateway::new(GatewayConfig::new(GATEWAY_ADDRESS), Faults::default(), context.seed, Arc::new(Snapshot::deny_all()));
-    EmbeddedCluster::start(cluster_config(context, recorder, gateway)).await.map_err(|error| Error::Cluster(error.to_string()))
+pub(crate) async fn bare(
+    context: &RunContext,
+    recorder: &Recorder,
+) -> Result<EmbeddedCluster, Error> {
+    let gateway = Gateway::new(
+        GatewayConfig::new(GATEWAY_ADDRESS),
+        Faults::default(),
+        context.seed,
+        Arc::new(Snapshot::deny_all()),
+    );
+    EmbeddedCluster::start(cluster_config(context, recorder, gateway))
+        .await
+        .map_err(|error| Error::Cluster(error.to_string()))
 }
 
 /// Creates a Pod and waits until it succeeded.
@@ -314,14 +448,23 @@ pub(crate) async fn bare(context: &RunContext, recorder: &Recorder) -> Result<Em
 /// # Errors
 /// When it can't be created or fails.
 pub(crate) async fn run_to_end(cluster: &EmbeddedCluster, pod: Value) -> Result<(), Error> {
-    let failed = |error: &dyn std::fmt::Display| Error::Cluster(format!("the Pod could not be run: {error}"));
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::Cluster(format!("the Pod could not be run: {error}"))
+    };
     let pod: Pod = serde_json::from_value(pod).map_err(|error| failed(&error))?;
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let api = Api::<Pod>::namespaced(cluster.client(), &namespace);
-    api.create(&PostParams::default(), &pod).await.map_err(|error| failed(&error))?;
-    let phase = |pod: Option<&Pod>| pod.and_then(|pod| pod.status.as_ref()).and_then(|status| status.phase.clone());
+    api.create(&PostParams::default(), &pod)
+        .await
+        .map_err(|error| failed(&error))?;
+    let phase = |pod: Option<&Pod>| {
+        pod.and_then(|pod| pod.status.as_ref())
+            .and_then(|status| status.phase.clone())
+    };
     let ended = |pod: Option<&Pod>| matches!(phase(pod).as_deref(), Some("Succeeded" | "Failed"));
-    let pod = kube::runtime::wait::await_condition(api, &name, ended).await.map_err(|error| failed(&error))?;
+    let pod = kube::runtime::wait::await_condition(api, &name, ended)
+        .await
+        .map_err(|error| failed(&error))?;
     match phase(pod.as_ref()).as_deref() {
         Some("Succeeded") => Ok(()),
         other => Err(failed(&format!("it ended as {other:?}"))),

@@ -23,9 +23,21 @@ pub struct FarEnds {
 }
 
 impl FarEnds {
-    pub(super) fn new(network: Network, handle: InternetHandle, internet: Internet, authority: &CertificateAuthority) -> Result<Self, Error> {
-        let trust = authority.client_config().map_err(|error| Error::Cluster(error.to_string()))?;
-        Ok(Self { network, handle, internet, trust: Arc::new(trust) })
+    pub(super) fn new(
+        network: Network,
+        handle: InternetHandle,
+        internet: Internet,
+        authority: &CertificateAuthority,
+    ) -> Result<Self, Error> {
+        let trust = authority
+            .client_config()
+            .map_err(|error| Error::Cluster(error.to_string()))?;
+        Ok(Self {
+            network,
+            handle,
+            internet,
+            trust: Arc::new(trust),
+        })
     }
 
     /// An HTTPS request with a canary from elsewhere on the internet: shows that a far end would be heard.
@@ -33,25 +45,53 @@ impl FarEnds {
     /// # Errors
     /// When the far end does not answer.
     pub async fn visit(&self, host: &str, canary: &str) -> Result<(), Error> {
-        let silent = |reason: String| Error::Cluster(format!("the far end {host} does not answer a request that passes no gateway: {reason}"));
-        let address = self.internet.host(host).and_then(|host| host.addresses.first().copied());
-        let address = address.ok_or_else(|| silent("scenarios/internet.yaml has no such host".to_owned()))?;
+        let silent = |reason: String| {
+            Error::Cluster(format!(
+                "the far end {host} does not answer a request that passes no gateway: {reason}"
+            ))
+        };
+        let address = self
+            .internet
+            .host(host)
+            .and_then(|host| host.addresses.first().copied());
+        let address =
+            address.ok_or_else(|| silent("scenarios/internet.yaml has no such host".to_owned()))?;
         let visit = async {
-            let tcp = self.network.internet().connect(SocketAddr::new(address, 443)).await?;
-            let name = rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
-            let mut tls = tokio_rustls::TlsConnector::from(Arc::clone(&self.trust)).connect(name, tcp).await?;
-            let request = format!("GET /control/{canary} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            let tcp = self
+                .network
+                .internet()
+                .connect(SocketAddr::new(address, 443))
+                .await?;
+            let name = rustls::pki_types::ServerName::try_from(host.to_owned())
+                .map_err(std::io::Error::other)?;
+            let mut tls = tokio_rustls::TlsConnector::from(Arc::clone(&self.trust))
+                .connect(name, tcp)
+                .await?;
+            let request = format!(
+                "GET /control/{canary} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+            );
             tls.write_all(request.as_bytes()).await?;
             let mut answer = Vec::new();
-            (&mut tls).take(ANSWER_BOUND).read_to_end(&mut answer).await?;
+            (&mut tls)
+                .take(ANSWER_BOUND)
+                .read_to_end(&mut answer)
+                .await?;
             Ok::<_, std::io::Error>(answer)
         };
         let answer = visit.await.map_err(|error| silent(error.to_string()))?;
-        if answer.starts_with(b"HTTP/1.1 2") { Ok(()) } else { Err(silent("its answer is no success".to_owned())) }
+        if answer.starts_with(b"HTTP/1.1 2") {
+            Ok(())
+        } else {
+            Err(silent("its answer is no success".to_owned()))
+        }
     }
 
     /// How many resources of the EHR hold a canary.
     pub fn records_holding(&self, canary: &str) -> usize {
-        self.handle.ehr_resources().iter().filter(|resource| resource.to_string().contains(canary)).count()
+        self.handle
+            .ehr_resources()
+            .iter()
+            .filter(|resource| resource.to_string().contains(canary))
+            .count()
     }
 }

@@ -24,7 +24,10 @@ const SERVER_LABEL: &str = "obot.ai/mcp-server-name";
 
 /// What the published blueprints set: deny, and log it.
 pub(super) fn deny_with_logging() -> DefaultAction {
-    DefaultAction { action: Action::Deny, logging: true }
+    DefaultAction {
+        action: Action::Deny,
+        logging: true,
+    }
 }
 
 /// The vendor's CustomResourceDefinitions, as its Helm chart installs them.
@@ -33,11 +36,19 @@ pub(super) fn deny_with_logging() -> DefaultAction {
 /// Never in practice: the objects are plain data.
 pub(super) fn crds() -> Result<Vec<Value>, Error> {
     let failed = |error: serde_json::Error| Error::Cluster(error.to_string());
-    mock_controller::crd::crds().iter().map(|crd| serde_json::to_value(crd).map_err(failed)).collect()
+    mock_controller::crd::crds()
+        .iter()
+        .map(|crd| serde_json::to_value(crd).map_err(failed))
+        .collect()
 }
 
 /// Writes every record to the evidence as the line that a syslog receiver would get.
-pub(super) fn write_log(records: Option<mpsc::UnboundedReceiver<LogRecord>>, gateway: GatewayIdentity, recorder: &Recorder, tasks: &TaskTracker) {
+pub(super) fn write_log(
+    records: Option<mpsc::UnboundedReceiver<LogRecord>>,
+    gateway: GatewayIdentity,
+    recorder: &Recorder,
+    tasks: &TaskTracker,
+) {
     let Some(mut records) = records else { return };
     let recorder = recorder.clone();
     // Ends when the fabric does.
@@ -49,16 +60,26 @@ pub(super) fn write_log(records: Option<mpsc::UnboundedReceiver<LogRecord>>, gat
 }
 
 /// Records what the gateway enforces after each push, and the names of the rules it may log from then on.
-pub(super) fn record_pushes(controller: &Arc<Controller>, client: &kube::Client, recorder: &Recorder, cancel: &CancellationToken, tasks: &TaskTracker) {
+pub(super) fn record_pushes(
+    controller: &Arc<Controller>,
+    client: &kube::Client,
+    recorder: &Recorder,
+    cancel: &CancellationToken,
+    tasks: &TaskTracker,
+) {
     let (controller, recorder) = (Arc::clone(controller), recorder.clone());
     let objects = Api::<FirewallPolicy>::all(client.clone());
     let mut pushes = controller.pushes();
     let follow = async move {
         let mut enforced = BTreeMap::new();
         while pushes.changed().await.is_ok() {
-            let Some(push) = pushes.borrow_and_update().clone() else { continue };
+            let Some(push) = pushes.borrow_and_update().clone() else {
+                continue;
+            };
             let servers = servers_of(&objects).await;
-            recorder.record(Event::RulesKnown { rules: rules(&controller, &servers) });
+            recorder.record(Event::RulesKnown {
+                rules: rules(&controller, &servers),
+            });
             record_enforced(&recorder, &push, &mut enforced);
         }
     };
@@ -68,7 +89,11 @@ pub(super) fn record_pushes(controller: &Arc<Controller>, client: &kube::Client,
 
 fn record_enforced(recorder: &Recorder, push: &Push, enforced: &mut BTreeMap<String, i64>) {
     for (object, &generation) in &push.objects {
-        if enforced.insert(format!("{}/{}/{}", object.kind, object.namespace, object.name), generation) != Some(generation) {
+        if enforced.insert(
+            format!("{}/{}/{}", object.kind, object.namespace, object.name),
+            generation,
+        ) != Some(generation)
+        {
             recorder.record(Event::PolicyEnforced {
                 policy_kind: object.kind.to_owned(),
                 namespace: object.namespace.clone(),
@@ -78,32 +103,60 @@ fn record_enforced(recorder: &Recorder, push: &Push, enforced: &mut BTreeMap<Str
         }
     }
     for (object, reason) in &push.rejected {
-        recorder.record(Event::Note { text: format!("the firewall rejected {} {}/{}: {reason}", object.kind, object.namespace, object.name) });
+        recorder.record(Event::Note {
+            text: format!(
+                "the firewall rejected {} {}/{}: {reason}",
+                object.kind, object.namespace, object.name
+            ),
+        });
     }
 }
 
 /// Ids of the servers whose policy an object is, by `namespace/name`.
 async fn servers_of(objects: &Api<FirewallPolicy>) -> BTreeMap<String, String> {
-    let listed = objects.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+    let listed = objects
+        .list(&ListParams::default())
+        .await
+        .map(|list| list.items)
+        .unwrap_or_default();
     let with_server = listed.into_iter().filter_map(|object| {
         let server = object.labels().get(SERVER_LABEL)?.clone();
-        Some((format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()), server))
+        Some((
+            format!(
+                "{}/{}",
+                object.namespace().unwrap_or_default(),
+                object.name_any()
+            ),
+            server,
+        ))
     });
     with_server.collect()
 }
 
 fn rules(controller: &Controller, servers: &BTreeMap<String, String>) -> BTreeMap<Uuid, RuleRef> {
     let policy = controller.export();
-    let own = policy["lists"].as_array().into_iter().flatten().flat_map(|list| list["rules"].as_array().into_iter().flatten());
-    let uuids = own.filter_map(|rule| rule["uuid"].as_str()).chain(policy["default_action"]["uuid"].as_str());
+    let own = policy["lists"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|list| list["rules"].as_array().into_iter().flatten());
+    let uuids = own
+        .filter_map(|rule| rule["uuid"].as_str())
+        .chain(policy["default_action"]["uuid"].as_str());
     let known = uuids.filter_map(|uuid| {
         let uuid = Uuid::parse_str(uuid).ok()?;
         let description = controller.describe_rule(uuid)?;
-        let object = description.object.map(|object| format!("{}/{}", object.namespace, object.name));
+        let object = description
+            .object
+            .map(|object| format!("{}/{}", object.namespace, object.name));
         let rule = RuleRef {
             name: description.rule,
-            server: object.as_ref().and_then(|object| servers.get(object)).cloned(),
-            default_action: object.is_none() && Some(uuid.to_string().as_str()) == policy["default_action"]["uuid"].as_str(),
+            server: object
+                .as_ref()
+                .and_then(|object| servers.get(object))
+                .cloned(),
+            default_action: object.is_none()
+                && Some(uuid.to_string().as_str()) == policy["default_action"]["uuid"].as_str(),
             part_of: object.or(Some(description.list)),
         };
         Some((uuid, rule))
