@@ -11,6 +11,7 @@ mod reports;
 mod watching;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,30 +133,57 @@ impl Lab {
             .await??;
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
         watching::start(&cluster.client(), recorder, &cancel, &tasks);
-        waiting
-            .until(
-                "the orchestrator and the policy controller to be ready",
-                deadlines.stand_ins_ready,
-                async {
-                    watching::deployments_available(&cluster.client(), ORCHESTRATOR_NAMESPACE).await
-                },
-            )
-            .await??;
-        let address = cluster
-            .forward(ORCHESTRATOR_NAMESPACE, "obot-obot", 80)
-            .await?;
-        Ok(Self {
+        let mut lab = Self {
             context: Arc::clone(context),
             recorder: recorder.clone(),
             waiting: waiting.clone(),
             cluster,
             far_ends,
-            orchestrator: Orchestrator::new(format!("http://{address}")),
+            orchestrator: Orchestrator::new(String::new()),
             servers: BTreeMap::new(),
             probes: Vec::new(),
             cancel,
             tasks,
-        })
+        };
+        let started = tokio::select! {
+            address = lab.await_stand_ins() => address,
+            crash = lab.cluster.crashed() => Err(Error::Fixture(crash.to_string())),
+        };
+        match started {
+            Ok(address) => {
+                lab.orchestrator = Orchestrator::new(format!("http://{address}"));
+                Ok(lab)
+            }
+            Err(error) => {
+                lab.finish().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Where the orchestrator answers, once it and the policy controller are ready.
+    async fn await_stand_ins(&self) -> Result<SocketAddr, Error> {
+        let client = self.cluster.client();
+        self.waiting
+            .until(
+                "the orchestrator and the policy controller to be ready",
+                self.context.deadlines.stand_ins_ready,
+                watching::deployments_available(&client, ORCHESTRATOR_NAMESPACE),
+            )
+            .await??;
+        let (cancel, tasks) = (&self.cancel, &self.tasks);
+        watching::follow_all(
+            &client,
+            &self.recorder,
+            ORCHESTRATOR_NAMESPACE,
+            cancel,
+            tasks,
+        )
+        .await?;
+        Ok(self
+            .cluster
+            .forward(ORCHESTRATOR_NAMESPACE, "obot-obot", 80)
+            .await?)
     }
 
     /// Creates, configures and launches the server of a manifest in `scenarios/servers/`, and follows its Pod's output.
@@ -449,10 +477,9 @@ impl Lab {
         self.record_orchestrator_policies().await;
         let crashes = self.cluster.crashes();
         for crash in &crashes {
-            self.recorder.record(Event::HarnessError {
-                component: crash.container.clone(),
-                message: crash.reason.clone(),
-            });
+            let (component, message) = (crash.container.clone(), crash.reason.clone());
+            self.recorder
+                .record(Event::HarnessError { component, message });
         }
         self.cancel.cancel();
         self.tasks.close();

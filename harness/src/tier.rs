@@ -9,6 +9,7 @@ pub mod embedded;
 mod far_ends;
 mod firewall;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -58,6 +59,12 @@ pub struct Crash {
     pub reason: String,
 }
 
+impl fmt::Display for Crash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} crashed: {}", self.container, self.reason)
+    }
+}
+
 /// One cluster with the system under test in it.
 pub trait Cluster: Send + Sync {
     /// What this tier can show.
@@ -88,6 +95,9 @@ pub trait Cluster: Send + Sync {
 
     /// Containers that crashed so far.
     fn crashes(&self) -> Vec<Crash>;
+
+    /// Resolves with the first crash, when there is one.
+    fn crashed(&self) -> BoxFuture<'_, Crash>;
 
     /// Takes the cluster down and leaves nothing behind.
     fn shutdown(self: Arc<Self>) -> BoxFuture<'static, ()>;

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -225,6 +226,61 @@ fn an_interrupt_is_exit_130() {
     .unwrap();
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+}
+
+/// The orchestrator is killed from outside as soon as its process is there.
+#[test]
+fn a_killed_orchestrator_is_exit_70_and_is_named() {
+    let project = Project::new();
+    let mut child = project
+        .command(&["run", "--tags", "@flagship"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let orchestrator = loop {
+        if let Some(pid) = descendant_running(child.id(), "serve\0obot") {
+            break pid;
+        }
+        assert!(Instant::now() < deadline, "no orchestrator was started");
+        std::thread::yield_now();
+    };
+    kill(
+        Pid::from_raw(orchestrator.try_into().unwrap()),
+        Signal::SIGKILL,
+    )
+    .unwrap();
+    let mut text = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(70), "{text}");
+    assert!(text.contains("obot-system/obot-"), "{text}");
+}
+
+/// A process below `ancestor` whose command line holds `words`.
+fn descendant_running(ancestor: u32, words: &str) -> Option<u32> {
+    let all = entries(Path::new("/proc"))
+        .into_iter()
+        .filter_map(|path| path.file_name()?.to_str()?.parse::<u32>().ok());
+    all.filter(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(words)
+    })
+    .find(|&pid| {
+        let parents = std::iter::successors(Some(pid), |&pid| parent_of(pid));
+        parents.skip(1).take(64).any(|pid| pid == ancestor)
+    })
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok()
 }
 
 #[test]

@@ -131,7 +131,27 @@ fn is_ready() -> impl Condition<Pod> {
     }
 }
 
-/// Follows a server's output: kept as it is under `pods/`, and its reports become events under `label`.
+/// Follows the output of every Pod of a namespace that is there now.
+pub(super) async fn follow_all(
+    client: &kube::Client,
+    recorder: &Recorder,
+    namespace: &str,
+    cancel: &CancellationToken,
+    tasks: &TaskTracker,
+) -> Result<(), Error> {
+    let api = Api::<Pod>::namespaced(client.clone(), namespace);
+    let pods = api
+        .list(&ListParams::default())
+        .await
+        .map_err(Error::kubernetes("list Pods"))?;
+    for pod in pods {
+        let name = pod.name_any();
+        follow_output(client, recorder, (namespace, &name), &name, cancel, tasks);
+    }
+    Ok(())
+}
+
+/// Follows a Pod's output: kept as it is under `pods/`, and its reports become events under `label`.
 pub(super) fn follow_output(
     client: &kube::Client,
     recorder: &Recorder,
@@ -151,16 +171,15 @@ pub(super) fn follow_output(
         let stream = match api.log_stream(&pod, &parameters).await {
             Ok(stream) => stream,
             Err(error) => {
-                recorder.record(Event::HarnessError {
-                    component: format!("{namespace}/{pod}"),
-                    message: format!("no output: {error}"),
-                });
+                let component = format!("{namespace}/{pod}");
+                let message = format!("its output can't be read: {error}");
+                recorder.record(Event::HarnessError { component, message });
                 return;
             }
         };
         let mut lines = stream.lines();
         while let Ok(Some(line)) = lines.try_next().await {
-            recorder.pod_output(&namespace, &pod, "mcp", format!("{line}\n").as_bytes());
+            recorder.pod_output(&namespace, &pod, "", format!("{line}\n").as_bytes());
             reports.line(&line);
         }
     };

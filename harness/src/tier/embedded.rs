@@ -401,14 +401,20 @@ impl Cluster for Embedded {
     }
 
     fn crashes(&self) -> Vec<Crash> {
-        self.cluster
-            .crashes()
-            .into_iter()
-            .map(|crash| Crash {
-                container: crash.container(),
-                reason: crash.to_string(),
-            })
-            .collect()
+        self.cluster.crashes().iter().map(crash).collect()
+    }
+
+    fn crashed(&self) -> BoxFuture<'_, Crash> {
+        let mut crashes = self.cluster.watch_crashes();
+        async move {
+            let first = crashes.wait_for(|crashes| !crashes.is_empty()).await.ok();
+            match first.and_then(|crashes| crashes.first().map(crash)) {
+                Some(crash) => crash,
+                // The cluster is gone, and with it whatever could crash.
+                None => std::future::pending().await,
+            }
+        }
+        .boxed()
     }
 
     fn shutdown(self: Arc<Self>) -> BoxFuture<'static, ()> {
@@ -421,6 +427,13 @@ impl Cluster for Embedded {
             self.tasks.wait().await;
         }
         .boxed()
+    }
+}
+
+fn crash(crash: &cluster::Crash) -> Crash {
+    Crash {
+        container: crash.container(),
+        reason: crash.to_string(),
     }
 }
 
