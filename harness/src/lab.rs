@@ -203,13 +203,12 @@ impl Lab {
         self.orchestrator
             .configure(&created.id, &manifest.configuration())
             .await?;
-        self.waiting
-            .until(
-                format!("the server {name:?} to be launched"),
-                self.context.deadlines.pod_ready,
-                self.orchestrator.launch(&created.id),
-            )
-            .await??;
+        let what = format!("the server {name:?} to be launched");
+        let deadline = self.context.deadlines.pod_ready;
+        tokio::select! {
+            launched = self.waiting.until(what, deadline, self.orchestrator.launch(&created.id)) => launched??,
+            crash = self.cluster.crashed() => return Err(Error::Fixture(crash.to_string())),
+        }
         let pod = self.pod_of(&created.id).await?;
         let server = Server {
             id: created.id,

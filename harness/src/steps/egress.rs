@@ -6,7 +6,7 @@ use cucumber::gherkin;
 use cucumber::{then, when};
 
 use super::verdict::Rule;
-use crate::judge::RuleExpectation;
+use crate::judge::{Attempt, RuleExpectation};
 use crate::lab::Probe;
 use crate::world::{Failure, Scene, Step, World};
 
@@ -72,20 +72,18 @@ async fn server_tries_each(world: &mut World, server: String, step: &gherkin::St
         .await
 }
 
-#[then("the request completes and the gateway logged the permit")]
-async fn request_completes(world: &mut World) -> Step {
+#[then(regex = r"^(?:the request|each of them) completes and the gateway logged the permit$")]
+async fn requests_complete(world: &mut World) -> Step {
     world
         .act(async |scene| {
-            let label = scene.only_attempt()?;
-            scene.await_outcome(&label).await?;
-            let observations = scene.observe().await?;
-            let attempt = scene.attempt(&observations, &label)?;
-            let far_end = attempt
-                .sent
-                .as_ref()
-                .and_then(|sent| sent.host.clone())
-                .unwrap_or_default();
-            let results = scene.judge_passed(attempt, &far_end).await?;
+            let mut results = Vec::new();
+            for label in scene.last_attempts()? {
+                scene.await_outcome(&label).await?;
+                let observations = scene.observe().await?;
+                let attempt = scene.attempt(&observations, &label)?;
+                let far_end = scene.far_end(&attempt);
+                results.extend(scene.judge_passed(attempt, &far_end).await?);
+            }
             scene.settle(results)
         })
         .await
@@ -109,7 +107,7 @@ async fn blocked_by_default(world: &mut World) -> Step {
 async fn denials_trace(world: &mut World, server: String) -> Step {
     world
         .act(async |scene| {
-            let labels = scene.attempts.clone();
+            let labels = scene.last_attempts()?;
             let results = scene.judge_traces(&labels, &server).await?;
             scene.settle(results)
         })
@@ -178,11 +176,31 @@ impl Scene {
         }
     }
 
+    /// The attempts of the last When step. None at all would make every sentence about them true.
+    fn last_attempts(&self) -> Result<Vec<String>, Failure> {
+        if self.attempts.is_empty() {
+            return Err(Failure::Scenario(
+                "the step speaks of attempts, but none was made".to_owned(),
+            ));
+        }
+        Ok(self.attempts.clone())
+    }
+
+    /// The name under which the far end of an attempt writes its receipts: the first of its names.
+    pub(super) fn far_end(&self, attempt: &Attempt) -> String {
+        let sent = attempt.sent.as_ref();
+        let asked = sent
+            .and_then(|sent| sent.host.as_deref())
+            .unwrap_or_default();
+        let host = self.context.internet.host(asked);
+        host.map_or(asked, |host| host.name()).to_owned()
+    }
+
     async fn all_blocked(&mut self, rule: RuleExpectation) -> Step {
-        let attempts: Vec<_> = self
-            .attempts
-            .iter()
-            .map(|label| (label.clone(), rule.clone()))
+        let labels = self.last_attempts()?;
+        let attempts: Vec<_> = labels
+            .into_iter()
+            .map(|label| (label, rule.clone()))
             .collect();
         let results = self.judge_blocked(&attempts, BTreeSet::new()).await?;
         self.settle(results)

@@ -136,11 +136,7 @@ impl Scene {
         let attempt = self.attempt(&observations, label)?;
         let sent_at = attempt.sent.as_ref().map(|sent| sent.at);
         let mut results = if reachable {
-            let far_end = attempt
-                .sent
-                .as_ref()
-                .and_then(|sent| sent.host.clone())
-                .unwrap_or_default();
+            let far_end = self.far_end(&attempt);
             let control = self.control.clone();
             let results = self.judge_passed(attempt, &far_end).await?;
             // What is reachable only for now must not become the control of what comes after.

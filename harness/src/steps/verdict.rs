@@ -19,11 +19,11 @@ use crate::lab;
 use crate::world::{Failure, Scene};
 
 /// Requirements that a blocked attempt can show.
-const DENIED: [&str; 8] = [
-    "EGR-02", "EGR-03", "EGR-10", "EGR-11", "EGR-13", "EGR-14", "EGR-17", "EGR-20",
+const DENIED: [&str; 9] = [
+    "EGR-02", "EGR-03", "EGR-08", "EGR-10", "EGR-11", "EGR-13", "EGR-14", "EGR-17", "EGR-20",
 ];
 /// Requirements that a completed request can show.
-const PERMITTED: [&str; 2] = ["EGR-01", "EGR-03"];
+const PERMITTED: [&str; 3] = ["EGR-01", "EGR-03", "EGR-07"];
 const DENIAL_LOGGED: [&str; 1] = ["EGR-04"];
 const PERMIT_LOGGED: [&str; 1] = ["EGR-06"];
 const TRACEABLE: [&str; 1] = ["EGR-05"];
