@@ -240,6 +240,20 @@ impl Catalog {
     }
 }
 
+/// `path:line` of a scenario: its identity, because rows of an outline share their name. From `features/` on, so that a
+/// report is the same wherever the project lies.
+pub fn location(feature: &Feature, scenario: &Scenario) -> String {
+    let path = feature
+        .path
+        .as_deref()
+        .unwrap_or(Path::new("unnamed.feature"));
+    let parts = path
+        .components()
+        .skip_while(|part| part.as_os_str() != "features");
+    let path: PathBuf = parts.collect();
+    format!("{}:{}", path.display(), scenario.position.line)
+}
+
 /// Tags that name requirements.
 pub fn requirement_tags<'a>(tags: impl IntoIterator<Item = &'a String>) -> Vec<String> {
     tags.into_iter().filter(|tag| is_id(tag)).cloned().collect()

@@ -12,6 +12,7 @@ use cucumber::event::{Cucumber, Feature, Scenario, Step};
 use cucumber::{Event, Writer, cli, parser};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::catalog;
 use crate::outcome::Outcome;
 use crate::world::{Verdicts, World};
 
@@ -19,6 +20,7 @@ use crate::world::{Verdicts, World};
 pub struct Console {
     mode: Mode,
     verdicts: Verdicts,
+    /// By location.
     running: BTreeMap<String, Running>,
 }
 
@@ -51,7 +53,7 @@ impl Console {
         }
     }
 
-    fn started(&mut self, name: &str) {
+    fn started(&mut self, location: String, name: &str) {
         let bar = match &self.mode {
             Mode::Live(bars) => {
                 let style = ProgressStyle::with_template("  {spinner} {prefix}: {wide_msg}");
@@ -69,30 +71,25 @@ impl Console {
             }
             Mode::Quiet => None,
         };
-        self.running.insert(
-            name.to_owned(),
-            Running {
-                since: Instant::now(),
-                bar,
-            },
-        );
+        let since = Instant::now();
+        self.running.insert(location, Running { since, bar });
     }
 
-    fn step(&self, name: &str, step: &str) {
+    fn step(&self, location: &str, step: &str) {
         if let Some(bar) = self
             .running
-            .get(name)
+            .get(location)
             .and_then(|running| running.bar.as_ref())
         {
             bar.set_message(step.to_owned());
         }
     }
 
-    fn finished(&mut self, name: &str) {
-        let Some(running) = self.running.remove(name) else {
+    fn finished(&mut self, location: &str, name: &str) {
+        let Some(running) = self.running.remove(location) else {
             return;
         };
-        let verdict = self.verdicts.of(name).unwrap_or(Outcome::HarnessError);
+        let verdict = self.verdicts.of(location).unwrap_or(Outcome::HarnessError);
         let text = format!(
             "{:<5} {name} ({:.2} s)",
             verdict.to_string().to_uppercase(),
@@ -118,17 +115,18 @@ impl Writer<World> for Console {
         event: parser::Result<Event<Cucumber<World>>>,
         _cli: &Self::Cli,
     ) {
-        let Ok(Cucumber::Feature(_, Feature::Scenario(scenario, event))) =
+        let Ok(Cucumber::Feature(feature, Feature::Scenario(scenario, event))) =
             event.map(Event::into_inner)
         else {
             return;
         };
+        let location = catalog::location(&feature, &scenario);
         match event.event {
-            Scenario::Started => self.started(&scenario.name),
+            Scenario::Started => self.started(location, &scenario.name),
             Scenario::Background(step, Step::Started) | Scenario::Step(step, Step::Started) => {
-                self.step(&scenario.name, &format!("{}{}", step.keyword, step.value));
+                self.step(&location, &format!("{}{}", step.keyword, step.value));
             }
-            Scenario::Finished => self.finished(&scenario.name),
+            Scenario::Finished => self.finished(&location, &scenario.name),
             _ => {}
         }
     }

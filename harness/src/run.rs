@@ -239,20 +239,11 @@ impl cucumber::Parser<Catalog> for Parsed {
 
 fn describe(feature: &Feature, scenario: &Scenario) -> (ScenarioStarted, Vec<String>) {
     let tags: Vec<String> = feature.tags.iter().chain(&scenario.tags).cloned().collect();
-    let path = feature
-        .path
-        .as_deref()
-        .unwrap_or(Path::new("unnamed.feature"));
-    // From features/ on, so that a report is the same wherever the project lies.
-    let path: PathBuf = path
-        .components()
-        .skip_while(|part| part.as_os_str() != "features")
-        .collect();
     let requirements = catalog::requirement_tags(&tags);
     let started = ScenarioStarted {
         feature: feature.name.clone(),
         name: scenario.name.clone(),
-        location: format!("{}:{}", path.display(), scenario.position.line),
+        location: catalog::location(feature, scenario),
         tags,
     };
     (started, requirements)

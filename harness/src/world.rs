@@ -70,7 +70,10 @@ pub struct World {
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("World")
-            .field("scenario", &self.scene.as_ref().map(|scene| &scene.name))
+            .field(
+                "scenario",
+                &self.scene.as_ref().map(|scene| &scene.location),
+            )
             .finish()
     }
 }
@@ -101,7 +104,7 @@ pub struct Scene {
     pub change: Option<Change>,
     lab: Option<Lab>,
     waiting: Waiting,
-    name: String,
+    location: String,
     deadline: Instant,
     ended: Option<(Outcome, String)>,
 }
@@ -168,7 +171,7 @@ impl World {
         started: ScenarioStarted,
         requirements: Vec<String>,
     ) -> Result<(), crate::evidence::Error> {
-        let name = started.name.clone();
+        let location = started.location.clone();
         let recorder = Recorder::create(context.scenario_folder(&started))?;
         recorder.record(Event::ScenarioStarted(started));
         for fault in &context.faults {
@@ -191,7 +194,7 @@ impl World {
             change: None,
             lab: None,
             waiting: Waiting::default(),
-            name,
+            location,
             deadline,
             ended: None,
         });
@@ -264,7 +267,7 @@ impl World {
         scene
             .context
             .verdicts
-            .set(&scene.name, verdict(&scene.recorder, &finished));
+            .set(&scene.location, verdict(&scene.recorder, &finished));
         scene.recorder.record(Event::ScenarioFinished(finished));
     }
 }
@@ -278,24 +281,24 @@ fn verdict(recorder: &Recorder, finished: &ScenarioFinished) -> Outcome {
     Outcome::gravest(checks.chain(finished.outcome))
 }
 
-/// What finished scenarios came to, by name. Clones share it.
+/// What finished scenarios came to, by location. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Verdicts(Arc<Mutex<BTreeMap<String, Outcome>>>);
 
 impl Verdicts {
     /// What a scenario came to; none while it runs.
-    pub fn of(&self, name: &str) -> Option<Outcome> {
+    pub fn of(&self, location: &str) -> Option<Outcome> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
+            .get(location)
             .copied()
     }
 
-    fn set(&self, name: &str, outcome: Outcome) {
+    fn set(&self, location: &str, outcome: Outcome) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(name.to_owned(), outcome);
+            .insert(location.to_owned(), outcome);
     }
 }
