@@ -397,7 +397,7 @@ mod tests {
     fn an_unknown_server_is_answered_with_those_there_are() {
         let error = load("ehr").unwrap_err().to_string();
         let known =
-            "no server manifest named \"ehr\"; expected one of ehr-sync, notes, vault, weather";
+            "no server manifest named \"ehr\"; expected one of ehr-sync, notes, portal, vault, weather";
         assert!(error.contains(known), "{error}");
     }
 }
