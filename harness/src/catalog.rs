@@ -87,8 +87,8 @@ pub enum Error {
 /// Which scenarios to run.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// The profile: a folder below `features/`, also a tag of every feature in it.
-    pub profile: Option<String>,
+    /// Profiles: folders below `features/`. None: all of them.
+    pub profiles: Vec<String>,
     /// A tag expression such as `@EGR-03 and not @slow`.
     pub tags: Option<TagOperation>,
     /// A part of the scenario's name.
@@ -109,8 +109,8 @@ impl Selection {
 
     fn describe(&self) -> String {
         let mut parts = Vec::new();
-        if let Some(profile) = &self.profile {
-            parts.push(format!("profile {profile:?}"));
+        if !self.profiles.is_empty() {
+            parts.push(format!("profile {:?}", self.profiles.join(",")));
         }
         if let Some(tags) = &self.tags {
             parts.push(format!("tags {tags:?}"));
@@ -142,17 +142,20 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// Reads `features/` (or the profile's folder in it) and keeps what `selection` matches.
+    /// Reads `features/` (or the profiles' folders in it) and keeps what `selection` matches.
     ///
     /// # Errors
     /// See [`Error`]; each names the file, and the line where there is one.
     pub fn load(features: &Path, selection: &Selection) -> Result<Self, Error> {
-        let folder = selection
-            .profile
-            .as_ref()
-            .map_or_else(|| features.to_owned(), |profile| features.join(profile));
+        let mut paths = Vec::new();
+        if selection.profiles.is_empty() {
+            paths = feature_files(features)?;
+        }
+        for profile in &selection.profiles {
+            paths.extend(feature_files(&features.join(profile))?);
+        }
         let mut loaded = Vec::new();
-        for path in feature_files(&folder)? {
+        for path in paths {
             let mut feature = parse(&path)?;
             feature
                 .scenarios
@@ -222,6 +225,16 @@ impl Catalog {
             }
         }
         Ok(())
+    }
+
+    /// Profiles that the selected features are part of: the folders below `features/` that they lie in.
+    pub fn profiles(&self) -> Vec<String> {
+        let folder = |feature: &Feature| {
+            let folder = feature.path.as_deref()?.parent()?.file_name()?;
+            Some(folder.to_string_lossy().into_owned())
+        };
+        let profiles: BTreeSet<String> = self.features.iter().filter_map(folder).collect();
+        profiles.into_iter().collect()
     }
 
     /// The features, for the runner.

@@ -11,14 +11,14 @@ Exit codes:
   4 positive control broken   5 a stale expected failure   70 harness fault   130 interrupted
 
 Examples:
-  containment                                   run the egress profile on an embedded cluster
+  containment                                   run every profile on an embedded cluster
   containment run --tags @EGR-03                run the flagship attack only
   containment run --fault no-denial-log         see the suite catch a defect
   containment up                                leave a cluster running for kubectl";
 
 /// Proves or refutes: a compromised MCP server in Kubernetes cannot carry data out.
 ///
-/// Without a command it runs the egress profile on an embedded cluster: real processes in Linux namespaces, a fake
+/// Without a command it runs every profile on an embedded cluster: real processes in Linux namespaces, a fake
 /// Aviatrix gateway inline, a simulated internet. The attack really happens; the verdict is judged from evidence at both
 /// ends of the wire.
 #[derive(Debug, Parser)]
@@ -75,9 +75,9 @@ pub enum Tier {
 /// Which scenarios, from where.
 #[derive(Debug, Clone, Args)]
 pub struct SelectionArgs {
-    /// Profile: a folder below features/.
-    #[arg(long, default_value = "egress")]
-    pub profile: String,
+    /// Profiles to take, folders below features/ (repeatable, or separated by commas). Default: all of them.
+    #[arg(long = "profile", value_name = "PROFILE", value_delimiter = ',')]
+    pub profiles: Vec<String>,
     /// Tag expression, for example "@EGR-03" or "@egress and not @slow".
     #[arg(long, short = 't', value_name = "EXPRESSION")]
     pub tags: Option<TagOperation>,

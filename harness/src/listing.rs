@@ -31,23 +31,25 @@ pub fn list(args: &SelectionArgs) -> Result<(), Error> {
         print(format!("  {}  [{}]", scenario.name, ids.join(" ")))?;
         shown.extend(ids);
     }
-    let of_profile = requirements
-        .iter()
-        .filter(|requirement| requirement.profile == args.profile);
-    let (covered, open): (Vec<_>, Vec<_>) =
-        of_profile.partition(|requirement| shown.contains(&requirement.id));
-    print(format!(
-        "\n{} of {} requirements of the profile {} have a scenario.",
-        covered.len(),
-        covered.len() + open.len(),
-        args.profile
-    ))?;
-    if !open.is_empty() {
-        let ids: Vec<&str> = open
+    print(String::new())?;
+    for profile in catalog.profiles() {
+        let of_profile = requirements
             .iter()
-            .map(|requirement| requirement.id.as_str())
-            .collect();
-        print(format!("Open: {}", ids.join(" ")))?;
+            .filter(|requirement| requirement.profile == profile);
+        let (covered, open): (Vec<_>, Vec<_>) =
+            of_profile.partition(|requirement| shown.contains(&requirement.id));
+        print(format!(
+            "{profile}: {} of {} requirements have a scenario.",
+            covered.len(),
+            covered.len() + open.len(),
+        ))?;
+        if !open.is_empty() {
+            let ids: Vec<&str> = open
+                .iter()
+                .map(|requirement| requirement.id.as_str())
+                .collect();
+            print(format!("Open: {}", ids.join(" ")))?;
+        }
     }
     Ok(())
 }
@@ -59,7 +61,7 @@ pub fn list(args: &SelectionArgs) -> Result<(), Error> {
 pub(crate) fn catalog(args: &SelectionArgs) -> Result<(Register, Catalog), Error> {
     let project = Project::find(args.project_dir.as_deref())?;
     let selection = Selection {
-        profile: Some(args.profile.clone()),
+        profiles: args.profiles.clone(),
         tags: args.tags.clone(),
         name: args.name.clone(),
     };

@@ -13,6 +13,11 @@ use serde::{Deserialize, Serialize};
 pub enum Outcome {
     /// Every clause of the expectation was observed.
     Passed,
+    /// An open question was asked, and this is what the system answered. Never a failure.
+    Answered,
+    /// A residual risk of the design was shown, with the control that compensates for it. Neither
+    /// a pass nor a failure: somebody has to know it and to decide.
+    Finding,
     /// An observation contradicts the expectation.
     Failed,
     /// Nothing contradicts it, but some clause was not observed: nothing is proven.
@@ -29,8 +34,10 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, in the order in which summaries list them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Passed,
+        Self::Answered,
+        Self::Finding,
         Self::Failed,
         Self::Inconclusive,
         Self::NotTestable,
@@ -44,6 +51,8 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Passed => "passed",
+            Self::Answered => "answered",
+            Self::Finding => "finding",
             Self::Failed => "failed",
             Self::Inconclusive => "inconclusive",
             Self::NotTestable => "not-testable",
@@ -63,16 +72,32 @@ impl Outcome {
             .unwrap_or(Self::Inconclusive)
     }
 
+    /// Whether nothing is wrong and nothing is left to prove: the scenario goes on, and the run can
+    /// be conformant.
+    #[must_use]
+    pub fn is_settled(self) -> bool {
+        match self {
+            Self::Passed | Self::Answered | Self::Finding | Self::NotApplicable => true,
+            Self::Failed
+            | Self::Inconclusive
+            | Self::NotTestable
+            | Self::HarnessError
+            | Self::Flaky => false,
+        }
+    }
+
     /// A proven contradiction outranks a broken harness: the contradiction stays proven.
     fn gravity(self) -> u8 {
         match self {
             Self::NotApplicable => 0,
             Self::Passed => 1,
-            Self::Flaky => 2,
-            Self::NotTestable => 3,
-            Self::Inconclusive => 4,
-            Self::HarnessError => 5,
-            Self::Failed => 6,
+            Self::Answered => 2,
+            Self::Finding => 3,
+            Self::Flaky => 4,
+            Self::NotTestable => 5,
+            Self::Inconclusive => 6,
+            Self::HarnessError => 7,
+            Self::Failed => 8,
         }
     }
 }
@@ -88,7 +113,7 @@ impl fmt::Display for Outcome {
 #[serde(into = "u8")]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Every selected check passed (or was not applicable).
+    /// Every selected check passed, or was an answer, a finding or not applicable.
     Conformant = 0,
     /// A check failed: the system under test contradicts a requirement.
     CheckFailed = 1,
@@ -208,6 +233,8 @@ mod tests {
     #[case(&[], Outcome::Inconclusive)]
     #[case(&[Outcome::Passed, Outcome::NotApplicable], Outcome::Passed)]
     #[case(&[Outcome::NotApplicable], Outcome::NotApplicable)]
+    #[case(&[Outcome::Passed, Outcome::Finding, Outcome::Answered], Outcome::Finding)]
+    #[case(&[Outcome::Finding, Outcome::Inconclusive], Outcome::Inconclusive)]
     #[case(&[Outcome::Passed, Outcome::Inconclusive], Outcome::Inconclusive)]
     #[case(&[Outcome::HarnessError, Outcome::Failed, Outcome::Passed], Outcome::Failed)]
     #[case(&[Outcome::NotTestable, Outcome::Flaky], Outcome::NotTestable)]

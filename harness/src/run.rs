@@ -154,7 +154,7 @@ pub async fn run(args: &RunArgs, binary: PathBuf) -> Result<ExitCode, Error> {
         tool: format!("containment {}", env!("CARGO_PKG_VERSION")),
         seed: args.seed,
         tier: "embedded".to_owned(),
-        profile: args.selection.profile.clone(),
+        profile: catalog.profiles().join(","),
         faults: context.faults.clone(),
         command: command(args),
     }));
@@ -256,10 +256,11 @@ fn run_folder(output: &Path, seed: u64) -> PathBuf {
 
 /// The command that repeats this run.
 fn command(args: &RunArgs) -> String {
-    let mut command = format!(
-        "containment run --profile {} --seed {}",
-        args.selection.profile, args.seed
-    );
+    let mut command = "containment run".to_owned();
+    if !args.selection.profiles.is_empty() {
+        command.push_str(&format!(" --profile {}", args.selection.profiles.join(",")));
+    }
+    command.push_str(&format!(" --seed {}", args.seed));
     for fault in &args.faults {
         command.push_str(&format!(" --fault {fault}"));
     }

@@ -39,6 +39,9 @@ pub enum Failure {
     /// The scenario contradicts its data or itself.
     #[error("{0}")]
     Scenario(String),
+    /// This tier or this machine has no means to show it: what is missing, in words.
+    #[error("not testable here: {0}")]
+    NotTestable(String),
 }
 
 impl From<crate::tier::Error> for Failure {
@@ -52,6 +55,7 @@ impl Failure {
     fn outcome(&self) -> Option<Outcome> {
         match self {
             Self::Check(_) => None,
+            Self::NotTestable(_) => Some(Outcome::NotTestable),
             Self::Lab(_) | Self::Deadline { .. } | Self::Scenario(_) => Some(Outcome::HarnessError),
         }
     }
@@ -136,15 +140,15 @@ impl Scene {
         Ok(())
     }
 
-    /// Records results; the first that did not pass becomes the step's failure.
+    /// Records results; the first that leaves something wrong or unproven becomes the step's failure.
     ///
     /// # Errors
-    /// [`Failure::Check`] when a result is anything but passed.
+    /// [`Failure::Check`] unless every outcome [is settled](Outcome::is_settled).
     pub fn settle(&self, results: Vec<CheckResult>) -> Step {
         let mut first = None;
         for result in results {
             self.recorder.check(result.clone());
-            if !result.passed() && first.is_none() {
+            if !result.outcome.is_settled() && first.is_none() {
                 first = Some(result);
             }
         }
@@ -248,7 +252,7 @@ impl World {
         if let (None, Some(message)) = (&scene.ended, panicked) {
             let by_check =
                 scene.recorder.events().iter().any(
-                    |recorded| matches!(&recorded.event, Event::Check(check) if !check.passed()),
+                    |recorded| matches!(&recorded.event, Event::Check(check) if !check.outcome.is_settled()),
                 );
             if !by_check {
                 scene.ended = Some((Outcome::HarnessError, message));

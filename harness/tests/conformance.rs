@@ -1,4 +1,4 @@
-//! `cargo test --test conformance`: the scenarios of the egress profile on an embedded cluster.
+//! `cargo test --test conformance`: the scenarios of every profile on an embedded cluster.
 //!
 //! It is `containment run` under cargo's roof, and takes its options after `--`, for example
 //! `cargo test --test conformance -- --tags @EGR-03`. A word without dashes is cargo's test filter and selects by

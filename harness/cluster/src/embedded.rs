@@ -20,6 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::dns::{DnsQuery, DnsServer, Upstream};
+use crate::fault::{ClusterFault, ClusterFaults};
 use crate::image::Image;
 use crate::network::{self, NODE_ADDRESS, Network, NetworkConfig};
 use crate::node_agent::{self, Crash, NodeAgent, NodeAgentConfig, Timings};
@@ -57,6 +58,8 @@ pub struct ClusterConfig {
     pub rbac: bool,
     /// A new Pod takes the lowest free address instead of the next one.
     pub reuse_addresses: bool,
+    /// Deliberate defects. Empty in every run that may be believed.
+    pub faults: ClusterFaults,
     pub timings: Timings,
 }
 
@@ -77,6 +80,7 @@ impl ClusterConfig {
             seed: 0,
             rbac: api_server::Config::default().rbac,
             reuse_addresses: false,
+            faults: ClusterFaults::new(),
             timings: Timings::default(),
         }
     }
@@ -131,7 +135,7 @@ impl EmbeddedCluster {
             internet_addresses: config.internet_addresses,
             capture_dir: config.capture_dir,
             capture_limit: config.capture_limit,
-            masquerade: config.masquerade,
+            masquerade: config.masquerade || config.faults.contains(&ClusterFault::MasqueradeOn),
             seed: config.seed,
             ..NetworkConfig::new(config.gateway)
         };

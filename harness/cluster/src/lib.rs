@@ -13,6 +13,7 @@
 //! | [`netns`], [`tun`] | namespaces, devices and sockets inside them |
 //! | [`capture`] | pcapng evidence |
 //! | [`dns`] | cluster DNS and the VPC's resolver |
+//! | [`fault`] | seeded faults of the cluster |
 //! | [`sync`] | kube-proxy and NetworkPolicy agent: API objects to tables |
 
 pub mod capture;
@@ -20,6 +21,7 @@ pub mod controllers;
 pub mod dns;
 pub mod embedded;
 pub mod fabric;
+pub mod fault;
 pub mod image;
 pub mod netns;
 pub mod network;

@@ -147,7 +147,7 @@ pub struct RunStarted {
     pub seed: u64,
     /// `embedded`, `kind` or `existing`.
     pub tier: String,
-    /// The profile that was selected.
+    /// The profiles that were selected, separated by commas.
     pub profile: String,
     /// Seeded faults that are active, by name. Not empty means: not signable.
     pub faults: Vec<String>,

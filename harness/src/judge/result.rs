@@ -16,11 +16,12 @@ pub struct CheckResult {
     pub requirements: Vec<String>,
     /// What it came to.
     pub outcome: Outcome,
-    /// What was expected, as a sentence.
+    /// What was expected, as a sentence; of an open question, the question.
     pub expected: String,
     /// What was found, and where to look it up. A passed check has at least one line.
     pub evidence: Vec<EvidenceLine>,
-    /// Why it is not passed, as sentences. Empty when it passed.
+    /// Why it is not passed, as sentences: what contradicts it or is missing, what was answered, or the finding and its
+    /// compensating control. Empty when it passed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
     /// Whether the broken part was the positive control. Absent: it was not.
@@ -88,6 +89,33 @@ impl CheckResult {
             result.reasons.push(reason.into());
         }
         result
+    }
+
+    /// A residual risk that was shown: what was found, and what compensates for it.
+    #[must_use]
+    pub fn finding(
+        check: impl Into<String>,
+        requirements: &[&str],
+        expected: impl Into<String>,
+        found: impl Into<String>,
+        compensating_control: &str,
+    ) -> Self {
+        let mut result = Self::stated(check, requirements, Outcome::Finding, expected, found);
+        result
+            .reasons
+            .push(format!("compensating control: {compensating_control}"));
+        result
+    }
+
+    /// The system's answer to an open question.
+    #[must_use]
+    pub fn answered(
+        check: impl Into<String>,
+        requirements: &[&str],
+        question: impl Into<String>,
+        answer: impl Into<String>,
+    ) -> Self {
+        Self::stated(check, requirements, Outcome::Answered, question, answer)
     }
 
     /// Whether the check passed.

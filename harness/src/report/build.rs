@@ -270,12 +270,9 @@ fn verdict(
     let failed = steps
         .iter()
         .find(|step| step.outcome == Some(StepOutcome::Failed));
-    let explained = checks.iter().any(|check| {
-        !matches!(
-            check.outcome,
-            Outcome::Passed | Outcome::NotApplicable | Outcome::Flaky
-        )
-    });
+    let explained = checks
+        .iter()
+        .any(|check| !check.outcome.is_settled() && check.outcome != Outcome::Flaky);
     if let Some(step) = failed
         && !explained
     {
@@ -344,7 +341,7 @@ fn summary(
             tally.controls_broken += usize::from(check.control_broken);
         }
         match scenario.outcome {
-            Outcome::Passed | Outcome::NotApplicable => {}
+            Outcome::Passed | Outcome::Answered | Outcome::Finding | Outcome::NotApplicable => {}
             Outcome::Failed => tally.failed += 1,
             Outcome::HarnessError => tally.harness_errors += 1,
             Outcome::Inconclusive | Outcome::NotTestable | Outcome::Flaky => tally.unproven += 1,
@@ -380,7 +377,7 @@ fn in_one_sentence(code: ExitCode, tally: &Tally) -> &'static str {
 fn coverage(register: &Register, profile: &str, scenarios: &[Scenario]) -> Vec<Coverage> {
     let mut checks: BTreeMap<String, Vec<CheckRef>> = register
         .iter()
-        .filter(|requirement| requirement.profile == profile)
+        .filter(|requirement| profile.split(',').any(|own| own == requirement.profile))
         .map(|requirement| (requirement.id.clone(), Vec::new()))
         .collect();
     for scenario in scenarios {
@@ -413,12 +410,18 @@ fn coverage(register: &Register, profile: &str, scenarios: &[Scenario]) -> Vec<C
 }
 
 fn coverage_state(checks: &[CheckRef]) -> CoverageState {
-    if checks.iter().any(|check| check.outcome == Outcome::Failed) {
-        CoverageState::Failed
-    } else if !checks.is_empty() && checks.iter().all(|check| check.outcome == Outcome::Passed) {
-        CoverageState::Shown
-    } else {
-        CoverageState::Open
+    if checks.is_empty() {
+        return CoverageState::Open;
+    }
+    match Outcome::gravest(checks.iter().map(|check| check.outcome)) {
+        Outcome::Failed => CoverageState::Failed,
+        Outcome::Passed => CoverageState::Shown,
+        Outcome::Answered => CoverageState::Answered,
+        Outcome::Finding => CoverageState::Finding,
+        Outcome::NotTestable => CoverageState::NotTestable,
+        Outcome::Inconclusive | Outcome::NotApplicable | Outcome::HarnessError | Outcome::Flaky => {
+            CoverageState::Open
+        }
     }
 }
 

@@ -28,6 +28,10 @@ pub fn render(report: &Report) -> Result<String, quick_junit::SerializeError> {
             if let Some(requirements) = joined(&check.requirements) {
                 case.add_property(("requirements", requirements.as_str()));
             }
+            if matches!(check.outcome, Outcome::Answered | Outcome::Finding) {
+                let said = check.reasons.join("; ");
+                case.add_property((check.outcome.as_str(), said.as_str()));
+            }
             case.set_system_out(evidence(check));
             suite.add_test_case(case);
         }
@@ -41,7 +45,7 @@ pub fn render(report: &Report) -> Result<String, quick_junit::SerializeError> {
 
 fn status(check: &CheckResult) -> TestCaseStatus {
     let mut status = of_outcome(check.outcome);
-    if !check.passed() {
+    if !check.outcome.is_settled() {
         status.set_message(check.reasons.first().cloned().unwrap_or_default());
         status.set_description(format!(
             "expected: {}\n{}",
@@ -81,7 +85,9 @@ fn around_the_checks(scenario: &Scenario) -> Option<TestCase> {
 
 fn of_outcome(outcome: Outcome) -> TestCaseStatus {
     let mut status = match outcome {
-        Outcome::Passed | Outcome::Flaky => TestCaseStatus::success(),
+        Outcome::Passed | Outcome::Answered | Outcome::Finding | Outcome::Flaky => {
+            TestCaseStatus::success()
+        }
         Outcome::Failed => TestCaseStatus::non_success(NonSuccessKind::Failure),
         Outcome::Inconclusive | Outcome::HarnessError => {
             TestCaseStatus::non_success(NonSuccessKind::Error)

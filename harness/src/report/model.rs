@@ -44,7 +44,7 @@ pub struct Run {
     pub seed: u64,
     /// Where the cluster came from: `embedded`, `kind` or `existing`.
     pub tier: String,
-    /// The profile that was selected.
+    /// The profiles that were selected, separated by commas.
     pub profile: String,
     /// The command that repeats the run.
     pub command: String,
@@ -161,8 +161,14 @@ pub struct Coverage {
 pub enum CoverageState {
     /// Every check that speaks for it passed, and there is one.
     Shown,
+    /// It is an open question, and the system answered it.
+    Answered,
+    /// A residual risk was shown, with its compensating control.
+    Finding,
     /// A check that speaks for it failed.
     Failed,
+    /// This tier or machine has no means to show it.
+    NotTestable,
     /// Neither: not looked at, or not proven.
     Open,
 }

@@ -96,7 +96,7 @@ fn one_scenario(scenario: &Scenario, run_folder: &Path, out: &mut String) -> fmt
         "  {DIM}evidence: {}{DIM:#}",
         run_folder.join(&scenario.evidence).display()
     )?;
-    if !matches!(scenario.outcome, Outcome::Passed | Outcome::NotApplicable) {
+    if !scenario.outcome.is_settled() {
         writeln!(out, "  reproduce: {BOLD}{}{BOLD:#}", scenario.reproduce)?;
     }
     Ok(())
@@ -113,6 +113,8 @@ fn one_check<'a>(
     let style = style_of(check.outcome);
     let mark = match check.outcome {
         Outcome::Passed | Outcome::Flaky => "✓",
+        Outcome::Answered => "i",
+        Outcome::Finding => "!",
         Outcome::Failed | Outcome::HarnessError => "✗",
         Outcome::Inconclusive => "?",
         Outcome::NotTestable | Outcome::NotApplicable => "-",
@@ -121,7 +123,11 @@ fn one_check<'a>(
         [] => String::new(),
         ids => format!("  {DIM}{}{DIM:#}", ids.join(", ")),
     };
-    let expected = if check.passed() { "" } else { "expected: " };
+    let expected = match check.outcome {
+        Outcome::Passed => "",
+        Outcome::Answered => "asked: ",
+        _ => "expected: ",
+    };
     writeln!(
         out,
         "  {style}{mark}{style:#} {expected}{}{requirements}",
@@ -140,7 +146,7 @@ fn one_check<'a>(
             Bearing::Supports | Bearing::Neutral => {}
         }
     }
-    if check.evidence.is_empty() {
+    if check.evidence.is_empty() || matches!(check.outcome, Outcome::Answered | Outcome::Finding) {
         for reason in &check.reasons {
             writeln!(out, "      {reason}")?;
         }
@@ -159,6 +165,9 @@ fn requirements(report: &Report, out: &mut String) -> fmt::Result {
         ids
     };
     let shown = of(CoverageState::Shown);
+    let answered = of(CoverageState::Answered);
+    let findings = of(CoverageState::Finding);
+    let not_testable = of(CoverageState::NotTestable);
     let failed = of(CoverageState::Failed);
     let open = of(CoverageState::Open);
     let total = report.requirements.len();
@@ -168,6 +177,19 @@ fn requirements(report: &Report, out: &mut String) -> fmt::Result {
         shown.len(),
         or_none(&shown)
     )?;
+    if !answered.is_empty() {
+        writeln!(out, "  answered: {}", answered.join(" "))?;
+    }
+    if !findings.is_empty() {
+        writeln!(out, "  {YELLOW}findings:{YELLOW:#} {}", findings.join(" "))?;
+    }
+    if !not_testable.is_empty() {
+        writeln!(
+            out,
+            "  {YELLOW}not testable here:{YELLOW:#} {}",
+            not_testable.join(" ")
+        )?;
+    }
     if !failed.is_empty() {
         writeln!(out, "  {RED}failed:{RED:#} {}", failed.join(" "))?;
     }
@@ -227,7 +249,8 @@ fn counts(report: &Report) -> String {
 
 fn style_of(outcome: Outcome) -> Style {
     match outcome {
-        Outcome::Passed => GREEN,
+        Outcome::Passed | Outcome::Answered => GREEN,
+        Outcome::Finding => YELLOW,
         Outcome::Failed | Outcome::HarnessError => RED,
         Outcome::Inconclusive | Outcome::NotTestable | Outcome::Flaky => YELLOW,
         Outcome::NotApplicable => DIM,

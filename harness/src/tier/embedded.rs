@@ -171,6 +171,11 @@ fn cluster_config(context: &RunContext, recorder: &Recorder, gateway: Gateway) -
         internet_addresses: context.internet.addresses(),
         capture_dir: Some(recorder.folder().path().to_owned()),
         seed: context.seed,
+        faults: context
+            .faults
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect(),
         ..ClusterConfig::new(
             context.binary.clone(),
             gateway,

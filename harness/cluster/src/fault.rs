@@ -1,0 +1,64 @@
+//! Seeded faults of the cluster: one named, deliberate defect each, off unless asked for. They exist so that a check can
+//! be seen to fail. Each is enforced in exactly one place, named on its variant.
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+/// A deliberate defect of the embedded cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClusterFault {
+    /// Pods leave with the node's address although masquerade is configured off (`embedded`).
+    MasqueradeOn,
+}
+
+impl ClusterFault {
+    /// Every fault of this component.
+    pub const ALL: [Self; 1] = [Self::MasqueradeOn];
+
+    /// The name by which scenarios and the command line know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MasqueradeOn => "masquerade-on",
+        }
+    }
+}
+
+impl fmt::Display for ClusterFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The name is not one of a fault of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown fault `{name}`: expected one of {}", ClusterFault::ALL.map(ClusterFault::name).join(", "))]
+pub struct UnknownFault {
+    /// The name.
+    pub name: String,
+}
+
+impl FromStr for ClusterFault {
+    type Err = UnknownFault;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFault> {
+        let known = Self::ALL.into_iter().find(|fault| fault.name() == name);
+        known.ok_or_else(|| UnknownFault {
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// The active faults. Empty in every run that may be believed.
+pub type ClusterFaults = BTreeSet<ClusterFault>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_parse_back() {
+        for fault in ClusterFault::ALL {
+            assert_eq!(fault.to_string().parse(), Ok(fault));
+        }
+        assert!("masquerade".parse::<ClusterFault>().is_err());
+    }
+}
