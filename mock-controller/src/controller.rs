@@ -17,7 +17,10 @@ mod status;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -101,6 +104,8 @@ pub struct Controller {
     state: Mutex<State>,
     /// Counts changes; every running cluster follows it.
     changes: watch::Sender<u64>,
+    /// Counts how often gateways lost their policy.
+    lost: AtomicU64,
     pushes: watch::Sender<Option<Arc<Push>>>,
 }
 
@@ -125,6 +130,7 @@ impl Controller {
             config,
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
+            lost: AtomicU64::new(0),
             pushes: watch::Sender::new(None),
         }
     }
@@ -159,6 +165,15 @@ impl Controller {
         self.state().clusters.remove(&id);
         self.notify();
         result.unwrap_or(Ok(()))
+    }
+
+    /// A gateway has restarted and asks for its policy: everything is pushed again, also where nothing has changed. The
+    /// answer is the latest generation so far; wait for a later one with [`enforced`](Self::enforced).
+    pub fn push_again(&self) -> u64 {
+        self.lost.fetch_add(1, Ordering::SeqCst);
+        let generation = self.state().generation;
+        self.notify();
+        generation
     }
 
     /// The latest push, and each one from now on. A slow reader sees the newest alone, which holds all objects.
@@ -230,17 +245,17 @@ impl Controller {
         let mut changes = self.changes.subscribe();
         let mut retry = Retry::default();
         let mut status = StatusWriter::new(watch);
-        let mut pushed: Option<Translation> = None;
+        let mut pushed: Option<(u64, Translation)> = None;
         watch.settled().await;
         loop {
             changes.mark_unchanged();
+            let lost = self.lost.load(Ordering::SeqCst);
             let translation = self.translate()?;
-            if !pushed
-                .as_ref()
-                .is_some_and(|pushed| pushed.enforces_the_same_as(&translation))
-            {
+            if !pushed.as_ref().is_some_and(|(seen, pushed)| {
+                *seen == lost && pushed.enforces_the_same_as(&translation)
+            }) {
                 self.push(&translation, gateway).await;
-                pushed = Some(translation.clone());
+                pushed = Some((lost, translation.clone()));
             }
             if status.write(&translation).await {
                 retry = Retry::default();

@@ -15,15 +15,18 @@ pub enum Fault {
     IgnoreUpdates,
     /// The gateway drops deny records (`gateway`).
     NoDenialLog,
+    /// A gateway that has restarted permits everything until the controller pushes a policy (`gateway::core`).
+    OpenWhileRestarting,
     /// The gateway permits a TLS ClientHello without SNI (`gateway`).
     PermitMissingSni,
 }
 
 impl Fault {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::DefaultActionPermit,
         Self::IgnoreUpdates,
         Self::NoDenialLog,
+        Self::OpenWhileRestarting,
         Self::PermitMissingSni,
     ];
 
@@ -33,6 +36,7 @@ impl Fault {
             Self::DefaultActionPermit => "default-action-permit",
             Self::IgnoreUpdates => "ignore-updates",
             Self::NoDenialLog => "no-denial-log",
+            Self::OpenWhileRestarting => "open-while-restarting",
             Self::PermitMissingSni => "permit-missing-sni",
         }
     }

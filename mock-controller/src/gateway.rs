@@ -17,6 +17,9 @@
 //! a TLS alert; a client that says nothing ends as `CONNECTION_SYN_ONLY_TIMEOUT`. The destination of a flow that is not
 //! permitted sees no packet of it. Policies see the pod's address, the outside sees the gateway's.
 //!
+//! What the vendor's gateway does between its restart and the controller's next push is documented nowhere; this one
+//! fails closed ([`Gateway::restart`]).
+//!
 //! # Not faithful
 //! No decryption. Of a plain HTTP connection only the first request is looked at. A client's fragments, IP options and
 //! IPv6 extension headers are dropped, not processed; permitted IPv6 is dropped, as there is no address to translate it
@@ -95,6 +98,16 @@ impl Gateway {
     /// Enforces another policy from now on. Permitted flows go on, unless [`Config::live_session_reeval`] is set.
     pub fn set_policy(&mut self, _now: Now, policy: Arc<Snapshot>) {
         self.core.set_policy(policy);
+    }
+
+    /// Starts anew, as after a crash: flows, translations and the policy are forgotten, and what was not sent yet is
+    /// lost. Until [`set_policy`](Self::set_policy) is called, nothing is permitted: each flow is denied by the default
+    /// action, and logged. A connection from before the restart cannot go on, under no policy: its segments are out of
+    /// state, and its client has to connect anew. Records that were written stay; records of how those flows ended are
+    /// never written.
+    pub fn restart(&mut self, _now: Now) {
+        self.core.restart();
+        self.flows = FlowTable::new(self.core.random_u32());
     }
 
     /// An IP packet from the cluster that leaves it.

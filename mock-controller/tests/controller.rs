@@ -312,6 +312,24 @@ async fn a_policy_is_enforced_for_the_pods_it_selects_and_its_status_says_so() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_lost_its_policy_is_given_it_again() {
+    let world = World::start(Faults::default()).await;
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    world.apply(&["fhir.ehr.test"]).await;
+    *world.gateway.enforced.lock().unwrap() = Arc::new(Snapshot::deny_all());
+    assert!(!world.permits("10.244.0.10", "fhir.ehr.test"));
+
+    let before = world.controller.push_again();
+    deadline(
+        world
+            .controller
+            .enforced(|push| push.generation > before && !push.objects.is_empty()),
+    )
+    .await;
+    assert!(world.permits("10.244.0.10", "fhir.ehr.test"));
+}
+
+#[tokio::test]
 async fn every_change_is_followed() {
     let world = World::start(Faults::default()).await;
     world.run_pod("ehr-1", "ehr", "10.244.0.10").await;

@@ -55,6 +55,21 @@ impl Core {
         self.epoch += 1;
     }
 
+    /// Forgets all that a process holds in memory. The source of randomness goes on, so that no sequence number, port
+    /// or session id comes again.
+    pub(super) fn restart(&mut self) {
+        self.counters = Counters::default();
+        self.buffered = 0;
+        self.inspections = 0;
+        self.transmits.clear();
+        let policy = if self.faults.has(Fault::OpenWhileRestarting) {
+            Snapshot::permit_all()
+        } else {
+            Snapshot::deny_all()
+        };
+        self.set_policy(Arc::new(policy));
+    }
+
     pub(super) fn first_packet(&self, flow: &FiveTuple) -> Evaluation {
         self.policy.evaluate(flow, None)
     }

@@ -7,4 +7,5 @@ mod filter;
 pub(super) mod hello;
 mod peer;
 mod permit;
+mod restart;
 mod world;

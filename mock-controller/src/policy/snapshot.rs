@@ -39,10 +39,21 @@ pub struct Evaluation {
 impl Snapshot {
     /// The policy of a gateway that has no policy: deny all, logged.
     pub fn deny_all() -> Self {
-        let default_action = DefaultAction {
+        Self::default_action_alone(DefaultAction {
             action: Action::Deny,
             logging: true,
-        };
+        })
+    }
+
+    /// The policy of a gateway that fails open: permit all, unlogged. Only a seeded fault enforces it.
+    pub(crate) fn permit_all() -> Self {
+        Self::default_action_alone(DefaultAction {
+            action: Action::Permit,
+            logging: false,
+        })
+    }
+
+    fn default_action_alone(default_action: DefaultAction) -> Self {
         Self::compile(
             0,
             &Policy::new(default_action),
