@@ -11,6 +11,7 @@ use cucumber::gherkin::tagexpr::TagOperation;
 use cucumber::gherkin::{Feature, GherkinEnv, ParseFileError, Scenario, Step};
 use cucumber::step::Collection;
 
+use crate::fault::FaultRegister;
 use crate::requirement::{Register, is_id};
 
 /// Why a set of features can't be run.
@@ -75,6 +76,14 @@ pub enum Error {
         line: usize,
         /// The id.
         id: String,
+    },
+    /// An entry of a register that speaks of a scenario that is not there.
+    #[error("{entry}: no scenario is called {title:?}; `containment list` shows what there is")]
+    Claim {
+        /// The file and the entry.
+        entry: String,
+        /// The scenario's title.
+        title: String,
     },
     /// Nothing matches the selection.
     #[error("no scenario matches {selection}; `containment list` shows what there is")]
@@ -225,6 +234,64 @@ impl Catalog {
             }
         }
         Ok(())
+    }
+
+    /// Checks that every scenario which a requirement or a fault names is there, and that a scenario which a
+    /// requirement names carries its tag. Only of use for a whole catalog.
+    ///
+    /// # Errors
+    /// [`Error::Claim`] for the first that is not.
+    pub fn check_claims(
+        &self,
+        requirements: &Register,
+        faults: &FaultRegister,
+    ) -> Result<(), Error> {
+        for (name, fault) in faults.iter() {
+            if !self
+                .scenarios()
+                .any(|(_, scenario)| scenario.name == fault.scenario)
+            {
+                let entry = format!("scenarios/faults.yaml: {name}");
+                let title = fault.scenario.clone();
+                return Err(Error::Claim { entry, title });
+            }
+        }
+        for requirement in requirements.iter() {
+            for title in &requirement.shown_by {
+                let carries = |(feature, scenario): (&Feature, &Scenario)| {
+                    scenario.name == *title
+                        && feature
+                            .tags
+                            .iter()
+                            .chain(&scenario.tags)
+                            .any(|tag| *tag == requirement.id)
+                };
+                if !self.scenarios().any(carries) {
+                    let entry = format!(
+                        "scenarios/requirements.yaml: {} with the tag @{}",
+                        requirement.id, requirement.id
+                    );
+                    let title = title.clone();
+                    return Err(Error::Claim { entry, title });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The scenarios that `keep` chooses, given all tags of each. May be empty.
+    #[must_use]
+    pub fn filtered(&self, keep: impl Fn(&[String], &Scenario) -> bool) -> Self {
+        let mut features = self.features.clone();
+        for feature in &mut features {
+            let own = feature.tags.clone();
+            feature.scenarios.retain(|scenario| {
+                let tags: Vec<String> = own.iter().chain(&scenario.tags).cloned().collect();
+                keep(&tags, scenario)
+            });
+        }
+        features.retain(|feature| !feature.scenarios.is_empty());
+        Self { features }
     }
 
     /// Profiles that the selected features are part of: the folders below `features/` that they lie in.

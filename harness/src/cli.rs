@@ -14,6 +14,7 @@ Examples:
   containment                                   run every profile on an embedded cluster
   containment run --tags @EGR-03                run the flagship attack only
   containment run --fault no-denial-log         see the suite catch a defect
+  containment faults                            see it catch every seeded defect
   containment up                                leave a cluster running for kubectl";
 
 /// Proves or refutes: a compromised MCP server in Kubernetes cannot carry data out.
@@ -39,6 +40,8 @@ pub enum Command {
     Run(RunArgs),
     /// List scenarios and the requirements they show, without running anything.
     List(SelectionArgs),
+    /// Seed one defect after the other and show which scenario catches it: who tests the tests. Uncaught is exit code 1.
+    Faults(FaultsArgs),
     /// Start an embedded cluster with the whole system in it and leave it running for kubectl, until Ctrl-C.
     Up(UpArgs),
     /// Measure the embedded cluster: start-up, a proven denial, memory. Prints figures, asserts nothing.
@@ -126,6 +129,51 @@ pub struct RunArgs {
     /// Keep quiet on the terminal until the summary.
     #[arg(long, short = 'q')]
     pub quiet: bool,
+    /// Show the proof of every scenario in the summary, not only of those that need attention.
+    #[arg(long, short = 'v')]
+    pub verbose: bool,
+}
+
+/// Options of `faults`.
+#[derive(Debug, Clone, Args)]
+pub struct FaultsArgs {
+    /// Faults to seed, by their names in scenarios/faults.yaml (repeatable). Default: all of them.
+    #[arg(long = "fault", value_name = "ID")]
+    pub faults: Vec<String>,
+    /// Which scenarios each fault is run against.
+    #[arg(long, value_enum, default_value_t = Breadth::Tagged)]
+    pub breadth: Breadth,
+    /// Faults side by side, each in clusters of its own.
+    #[arg(long, short = 'j', value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: u16,
+    /// Seed of every random choice.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where evidence and the score go; a folder per matrix is made in it.
+    #[arg(
+        long,
+        short = 'o',
+        value_name = "DIR",
+        default_value = "containment-results"
+    )]
+    pub output_dir: PathBuf,
+    /// Keep quiet on the terminal until the matrix.
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+    /// The project's folder: holds features/ and scenarios/. Default: this folder or the nearest one above it.
+    #[arg(long, value_name = "DIR", env = "CONTAINMENT_PROJECT_DIR")]
+    pub project_dir: Option<PathBuf>,
+}
+
+/// Which scenarios a seeded fault is run against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Breadth {
+    /// The one that faults.yaml says must turn red.
+    Named,
+    /// That one, and those that alone or almost alone speak for a requirement which the fault must turn red.
+    Tagged,
+    /// Every scenario.
+    All,
 }
 
 /// Options of `up`.

@@ -4,6 +4,7 @@
 //! does. A run with an active fault cannot be signed.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -25,6 +26,18 @@ pub enum Component {
     Orchestrator,
     /// The cluster itself: its node, its network, its DNS.
     Cluster,
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::PolicyController => "policy-controller",
+            Self::Controller => "controller",
+            Self::Gateway => "gateway",
+            Self::Orchestrator => "orchestrator",
+            Self::Cluster => "cluster",
+        })
+    }
 }
 
 /// One seeded fault.
@@ -141,25 +154,31 @@ mod tests {
     /// A fault that names a scenario that does not exist would never be seen failing.
     #[test]
     fn the_scenarios_that_must_turn_red_exist() {
+        use crate::catalog::{Catalog, Selection};
         let features = scenarios().join("../features");
-        let mut titles = String::new();
-        for profile in std::fs::read_dir(features).unwrap() {
-            for feature in std::fs::read_dir(profile.unwrap().path()).unwrap() {
-                titles += &std::fs::read_to_string(feature.unwrap().path()).unwrap();
-            }
-        }
+        let catalog = Catalog::load(&features, &Selection::default()).unwrap();
         let requirements = Register::load(&scenarios()).unwrap();
-        for (name, fault) in FaultRegister::load(&scenarios(), &requirements)
-            .unwrap()
-            .iter()
-        {
-            let title = format!("Scenario: {}\n", fault.scenario);
-            assert!(
-                titles.contains(&title),
-                "{name}: no scenario {:?}",
-                fault.scenario
-            );
-        }
+        let faults = FaultRegister::load(&scenarios(), &requirements).unwrap();
+        catalog.check_claims(&requirements, &faults).unwrap();
+
+        let text = "f: {component: gateway, broken: x, turns_red: [EGR-01], scenario: Nowhere}\n";
+        let faults = FaultRegister::parse(Path::new("f.yaml"), text, &requirements).unwrap();
+        let error = catalog.check_claims(&requirements, &faults).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("no scenario is called \"Nowhere\""),
+            "{error}"
+        );
+
+        let text = "a:\n  EGR-05: {level: core, tiers: l, source: A, must: x, shown_by: [TLS that names no server matches no list]}\n";
+        let claims = Register::parse(Path::new("r.yaml"), text).unwrap();
+        let none = FaultRegister::parse(Path::new("f.yaml"), "{}", &claims).unwrap();
+        let error = catalog.check_claims(&claims, &none).unwrap_err();
+        assert!(
+            error.to_string().contains("EGR-05 with the tag @EGR-05"),
+            "{error}"
+        );
     }
 
     #[rstest]

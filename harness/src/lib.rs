@@ -22,6 +22,7 @@
 //! | [`judge`] | expectation against observation; pure |
 //! | [`evidence`] | the append-only folder of a scenario, its readers and parsers |
 //! | [`report`], [`outcome`] | what a run came to, as a pure function of the evidence |
+//! | [`detection`] | who tests the tests: seeded faults against scenarios |
 //! | [`deadlines`] | every duration, with its reason |
 //!
 //! Invariants, each about something that is absent:
@@ -35,6 +36,7 @@ pub mod catalog;
 pub mod cli;
 pub mod console;
 pub mod deadlines;
+pub mod detection;
 pub mod evidence;
 pub mod fault;
 pub mod judge;

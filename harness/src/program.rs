@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command, Role, RunArgs, SelectionArgs};
 use crate::outcome::ExitCode;
-use crate::{bench, listing, run, up};
+use crate::{bench, detection, listing, run, up};
 
 /// Runs a command. Must be called before the process has threads: without root it first makes a user namespace.
 pub fn main(cli: Cli) -> ProcessCode {
@@ -53,6 +53,10 @@ async fn execute(command: Command, binary: PathBuf) -> ProcessCode {
             Err(error) => fail(&error, error.exit_code()),
         },
         Command::List(selection) => list(&selection),
+        Command::Faults(args) => match detection::faults(&args, binary).await {
+            Ok(code) => code.into(),
+            Err(error) => fail(&error, error.exit_code()),
+        },
         Command::Up(args) => match up::up(&args, binary).await {
             Ok(()) => ProcessCode::SUCCESS,
             Err(error) => fail(&error, error.exit_code()),
@@ -108,7 +112,7 @@ fn finish<E: std::error::Error>(result: Result<(), E>) -> ProcessCode {
 fn needs_namespaces(command: &Command) -> bool {
     match command {
         Command::Run(args) => !args.list,
-        Command::Up(_) | Command::Bench(_) => true,
+        Command::Faults(_) | Command::Up(_) | Command::Bench(_) => true,
         Command::List(_) | Command::Serve(_) | Command::Probe(_) => false,
     }
 }

@@ -71,7 +71,8 @@ impl Project {
         self.root.join("features")
     }
 
-    fn scenarios(&self) -> PathBuf {
+    /// The folder of the data that features name.
+    pub fn scenarios(&self) -> PathBuf {
         self.root.join("scenarios")
     }
 

@@ -53,9 +53,18 @@ pub enum Error {
 }
 
 /// Makes the report of the run in `run_folder` from its evidence: writes `report.json` and
-/// `junit.xml` beside it, seals every scenario's folder with a manifest, and prints the summary
-/// when asked to.
-pub fn publish(run_folder: &Path, register: &Register, print: bool) -> Result<ExitCode, Error> {
+/// `junit.xml` beside it, seals every scenario's folder with a manifest, and prints the summary,
+/// with the proof of what passed or without.
+pub fn publish(run_folder: &Path, register: &Register, details: bool) -> Result<ExitCode, Error> {
+    let report = write_files(run_folder, register)?;
+    let summary = terminal::render(&report, run_folder, details);
+    // A closed terminal changes nothing about the run.
+    let _ = anstream::stdout().write_all(summary.as_bytes());
+    Ok(report.summary.exit_code())
+}
+
+/// [`publish`] without a word on the terminal.
+pub fn write_files(run_folder: &Path, register: &Register) -> Result<Report, Error> {
     let (run, scenarios) = load(run_folder)?;
     for scenario in &scenarios {
         digest::write_manifest(&Folder::new(run_folder.join(&scenario.folder)))?;
@@ -70,12 +79,7 @@ pub fn publish(run_folder: &Path, register: &Register, print: bool) -> Result<Ex
         &run_folder.join(JUNIT_XML),
         junit::render(&report)?.as_bytes(),
     )?;
-    if print {
-        let summary = terminal::render(&report, run_folder);
-        // A closed terminal changes nothing about the run.
-        let _ = anstream::stdout().write_all(summary.as_bytes());
-    }
-    Ok(report.summary.exit_code())
+    Ok(report)
 }
 
 /// Reads a run's events, and those of its scenarios in the order of their folders' names.

@@ -62,6 +62,9 @@ pub struct Requirement {
     pub source: Vec<String>,
     /// The sentence.
     pub must: String,
+    /// Titles of scenarios that must be there and carry its tag, for a requirement that one scenario alone can show.
+    /// Empty: whichever scenario carries its tag shows it.
+    pub shown_by: Vec<String>,
 }
 
 /// All requirements, by id.
@@ -156,6 +159,7 @@ impl<'de> Visitor<'de> for Profiles {
                     tiers: entry.tiers.0,
                     source: entry.source.split_whitespace().map(str::to_owned).collect(),
                     must: entry.must,
+                    shown_by: entry.shown_by,
                 };
                 if all.insert(id.clone(), requirement).is_some() {
                     return Err(A::Error::custom(format!("{id} is registered twice")));
@@ -203,6 +207,8 @@ struct EntryShape {
     tiers: Tiers,
     source: String,
     must: String,
+    #[serde(default)]
+    shown_by: Vec<String>,
 }
 
 #[derive(Deserialize)]

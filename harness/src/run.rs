@@ -15,12 +15,16 @@ use crate::catalog::{self, Catalog};
 use crate::cli::RunArgs;
 use crate::console::Console;
 use crate::deadlines::Deadlines;
+use crate::detection::{self, Score};
 use crate::evidence::folder::slug;
 use crate::evidence::{self, Event, Recorder, RunFinished, RunStarted, ScenarioStarted};
 use crate::outcome::ExitCode;
 use crate::project::{self, Project};
 use crate::report;
 use crate::world::{Verdicts, World};
+
+/// Up to this many scenarios, the summary shows the proof of each without being asked.
+const DETAILED_SCENARIOS: usize = 3;
 
 /// Why a run could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +102,7 @@ impl RunContext {
         Self::new(Project::find(project_dir)?, binary, 1, Vec::new(), folder)
     }
 
-    fn new(
+    pub(crate) fn new(
         project: Project,
         binary: PathBuf,
         seed: u64,
@@ -144,22 +148,58 @@ pub async fn run(args: &RunArgs, binary: PathBuf) -> Result<ExitCode, Error> {
     let faults = project.faults(&args.faults)?;
     crate::tier::embedded::preflight()?;
 
-    let folder = run_folder(&args.output_dir, args.seed);
+    let folder = run_folder(&args.output_dir, &format!("seed-{}", args.seed));
     project.check_servers()?;
+    let score = detection::score::current(&args.output_dir, &project, &binary);
     let mut context = RunContext::new(project, binary, args.seed, faults, folder.clone())?;
     context.deadlines.scenario = std::time::Duration::from_secs(args.timeout);
-    let context = Arc::new(context);
-    let recorder = Recorder::create_run(&folder)?;
+    let details = args.verbose || catalog.scenarios().count() <= DETAILED_SCENARIOS;
+    let options = Options {
+        concurrency: args.concurrency,
+        fail_fast: args.fail_fast,
+        quiet: args.quiet,
+        command: command(args),
+        score,
+    };
+    record(&Arc::new(context), catalog, options).await?;
+    Ok(report::publish(&folder, &requirements, details)?)
+}
+
+/// How scenarios are run and what is said about it.
+pub(crate) struct Options {
+    /// Scenarios side by side.
+    pub concurrency: u16,
+    /// Stop at the first that does not pass.
+    pub fail_fast: bool,
+    /// No progress on the terminal.
+    pub quiet: bool,
+    /// The command that repeats the run.
+    pub command: String,
+    /// What is known of how well these scenarios detect defects.
+    pub score: Option<Score>,
+}
+
+/// Runs the scenarios of `catalog` and leaves their evidence in the context's folder; true when Ctrl-C cut the run.
+///
+/// # Errors
+/// When the evidence can't be written.
+pub(crate) async fn record(
+    context: &Arc<RunContext>,
+    catalog: Catalog,
+    options: Options,
+) -> Result<bool, Error> {
+    let recorder = Recorder::create_run(&context.folder)?;
     recorder.record(Event::RunStarted(RunStarted {
         tool: format!("containment {}", env!("CARGO_PKG_VERSION")),
-        seed: args.seed,
+        seed: context.seed,
         tier: "embedded".to_owned(),
         profile: catalog.profiles().join(","),
         faults: context.faults.clone(),
-        command: command(args),
+        command: options.command.clone(),
+        detection: options.score.clone(),
     }));
     let selected = catalog.scenarios().count();
-    let interrupted = execute(args, catalog, &context).await;
+    let interrupted = execute(&options, catalog, context).await;
     recorder.record(Event::RunFinished(RunFinished {
         interrupted,
         selected,
@@ -167,17 +207,17 @@ pub async fn run(args: &RunArgs, binary: PathBuf) -> Result<ExitCode, Error> {
     recorder
         .health()
         .map_err(|error| Error::Setup(error.to_string()))?;
-    Ok(report::publish(&folder, &requirements, true)?)
+    Ok(interrupted)
 }
 
 /// Runs the scenarios; true when Ctrl-C cut the run.
-async fn execute(args: &RunArgs, catalog: Catalog, context: &Arc<RunContext>) -> bool {
-    let console = Console::new(args.quiet, context.verdicts.clone());
+async fn execute(options: &Options, catalog: Catalog, context: &Arc<RunContext>) -> bool {
+    let console = Console::new(options.quiet, context.verdicts.clone());
     let mut runner = cucumber::runner::Basic::default()
         .steps(World::collection())
-        .max_concurrent_scenarios(usize::from(args.concurrency))
+        .max_concurrent_scenarios(usize::from(options.concurrency))
         .retries(None);
-    if args.fail_fast {
+    if options.fail_fast {
         runner = runner.fail_fast();
     }
     let begin = Arc::clone(context);
@@ -249,9 +289,10 @@ fn describe(feature: &Feature, scenario: &Scenario) -> (ScenarioStarted, Vec<Str
     (started, requirements)
 }
 
-fn run_folder(output: &Path, seed: u64) -> PathBuf {
+/// A fresh folder's name, sorted by time.
+pub(crate) fn run_folder(output: &Path, purpose: &str) -> PathBuf {
     let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S%3fZ");
-    output.join(format!("{now}-seed-{seed}"))
+    output.join(format!("{now}-{purpose}"))
 }
 
 /// The command that repeats this run.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::detection::Score;
 use crate::judge::{CheckResult, ClientResult, PodFact, RuleRef, Sent};
 use crate::outcome::Outcome;
 
@@ -153,6 +154,9 @@ pub struct RunStarted {
     pub faults: Vec<String>,
     /// The command that repeats this run.
     pub command: String,
+    /// How well the scenarios detect seeded faults, where that was measured with the same scenarios and program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection: Option<Score>,
 }
 
 /// How a run ended.

@@ -81,6 +81,7 @@ fn describe_run(run: &[Recorded], finished: Option<(Timestamp, &RunFinished)>) -
             profile: "unknown".to_owned(),
             faults: Vec::new(),
             command: "containment run".to_owned(),
+            detection: None,
         };
         (
             run.first().map_or(Timestamp::UNIX_EPOCH, |first| first.at),
@@ -97,6 +98,7 @@ fn describe_run(run: &[Recorded], finished: Option<(Timestamp, &RunFinished)>) -
         finished_at: finished.map(|(at, _)| at),
         interrupted: finished.is_some_and(|(_, finished)| finished.interrupted),
         faults: started.faults,
+        detection: started.detection,
         not_signable: None,
     }
 }

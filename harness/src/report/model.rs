@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::detection::Score;
 use crate::evidence::{StepOutcome, StepStarted};
 use crate::judge::CheckResult;
 use crate::outcome::{ExitCode, Outcome, Tally, exit_code};
@@ -57,6 +58,10 @@ pub struct Run {
     pub interrupted: bool,
     /// Seeded faults that were active. Empty: the stand-ins worked as designed.
     pub faults: Vec<String>,
+    /// How many seeded faults these scenarios catch. Absent: it was not measured with these scenarios and this program
+    /// (`containment faults` does).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection: Option<Score>,
     /// Why this report must not be signed. Absent: nothing in it forbids a signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_signable: Option<String>,

@@ -21,30 +21,50 @@ const GREEN: Style = AnsiColor::Green.on_default().bold();
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 
-/// Renders the summary of the report in `run_folder`.
+/// Renders the summary of the report in `run_folder`. Without `details`, a scenario that passed is one line; whatever
+/// else a scenario came to is shown whole.
 #[must_use]
-pub fn render(report: &Report, run_folder: &Path) -> String {
+pub fn render(report: &Report, run_folder: &Path, details: bool) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = summary(report, run_folder, &mut out);
+    let _ = summary(report, run_folder, details, &mut out);
     out
 }
 
-fn summary(report: &Report, run_folder: &Path, out: &mut String) -> fmt::Result {
+fn summary(report: &Report, run_folder: &Path, details: bool, out: &mut String) -> fmt::Result {
     let run = &report.run;
     writeln!(
         out,
         "{BOLD}{}{BOLD:#}  {} cluster, profile {}, seed {}",
         run.tool, run.tier, run.profile, run.seed
     )?;
+    let mut apart = true;
     for scenario in &report.scenarios {
-        writeln!(out)?;
-        one_scenario(scenario, run_folder, out)?;
+        let whole = details || scenario.outcome != Outcome::Passed;
+        if apart || whole {
+            writeln!(out)?;
+        }
+        apart = whole;
+        if whole {
+            one_scenario(scenario, run_folder, out)?;
+        } else {
+            one_line(scenario, out)?;
+        }
+    }
+    if !details {
+        writeln!(out, "{DIM}--verbose shows the proof of each.{DIM:#}")?;
     }
     writeln!(out)?;
     requirements(report, out)?;
     for figure in &report.figures {
         writeln!(out, "{}", one_figure(figure))?;
+    }
+    match &run.detection {
+        Some(score) => writeln!(out, "Detection: {score}")?,
+        None => writeln!(
+            out,
+            "{DIM}Detection: not measured with these scenarios and this program; `containment faults` does{DIM:#}"
+        )?,
     }
     if !run.faults.is_empty() {
         let faults = run.faults.join(", ");
@@ -69,6 +89,17 @@ fn summary(report: &Report, run_folder: &Path, out: &mut String) -> fmt::Result 
         capitalised(&report.summary.verdict),
         counts(report),
         report.summary.exit_code
+    )
+}
+
+fn one_line(scenario: &Scenario, out: &mut String) -> fmt::Result {
+    writeln!(
+        out,
+        "{GREEN}PASSED{GREEN:#}  {}  {DIM}{}, {} checks: {}{DIM:#}",
+        scenario.name,
+        in_words(scenario.elapsed_us),
+        scenario.checks.len(),
+        scenario.requirements.join(" ")
     )
 }
 

@@ -49,6 +49,7 @@ fn run(faults: &[&str], selected: usize) -> Vec<Recorded> {
             profile: "egress".to_owned(),
             faults: faults.iter().map(|&fault| fault.to_owned()).collect(),
             command: "containment run --seed 1".to_owned(),
+            detection: None,
         }),
         Event::RunFinished(RunFinished {
             interrupted: false,
@@ -212,7 +213,7 @@ fn plain(text: &str) -> String {
 #[test]
 fn a_conformant_run_for_a_newcomer() {
     let report = build(&run(&[], 1), &[passing()], &register());
-    insta::assert_snapshot!(plain(&terminal::render(&report, Path::new("out"))));
+    insta::assert_snapshot!(plain(&terminal::render(&report, Path::new("out"), true)));
 }
 
 #[test]
@@ -222,7 +223,7 @@ fn a_failed_run_for_a_newcomer() {
         &[passing(), failing(), broken()],
         &register(),
     );
-    insta::assert_snapshot!(plain(&terminal::render(&report, Path::new("out"))));
+    insta::assert_snapshot!(plain(&terminal::render(&report, Path::new("out"), true)));
 }
 
 /// Two attempts, each with its own proof; the second check of the first attempt adds nothing.
@@ -238,7 +239,7 @@ fn proof_is_shown_whole_and_once() {
     let checks = [logged, again].map(Event::Check);
     scenario.events.splice(4..4, recorded(checks.to_vec()));
     let report = build(&run(&[], 1), &[scenario], &register());
-    let text = plain(&terminal::render(&report, Path::new("out")));
+    let text = plain(&terminal::render(&report, Path::new("out"), true));
     let times = |found: &str| text.matches(found).count();
     assert_eq!(
         times("packets of that flow outside the gateway: 0"),
@@ -252,7 +253,7 @@ fn proof_is_shown_whole_and_once() {
 #[test]
 fn colours_can_be_taken_out_and_are_there() {
     let report = build(&run(&[], 1), &[passing()], &register());
-    let text = terminal::render(&report, Path::new("out"));
+    let text = terminal::render(&report, Path::new("out"), true);
     assert!(text.contains('\u{1b}') && !plain(&text).contains('\u{1b}'));
 }
 
