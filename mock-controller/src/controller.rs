@@ -12,6 +12,7 @@
 
 mod cluster;
 mod retry;
+mod seeded;
 mod status;
 
 use std::{
@@ -37,7 +38,7 @@ use crate::{
     fault::{Fault, Faults},
     policy::{DEFAULT_ACTION, ObjectRef, Policy, Snapshot, Switches},
     store::{self, Store},
-    translate::{Outcome, Translation, translate},
+    translate::{Outcome, Translation, seeded_switches, translate},
 };
 
 /// How many rules of the past [`Controller::describe_rule`] remembers.
@@ -118,7 +119,8 @@ struct State {
 }
 
 impl Controller {
-    pub fn new(config: ControllerConfig) -> Self {
+    pub fn new(mut config: ControllerConfig) -> Self {
+        config.switches = seeded_switches(config.switches, &config.faults);
         let state = State {
             store: Store::new(config.switches),
             clusters: BTreeMap::new(),
@@ -155,8 +157,7 @@ impl Controller {
             return Err(Error::AlreadyOnboarded(id));
         }
         let notify = Arc::clone(&self);
-        let ignore_updates = self.config.faults.has(Fault::IgnoreUpdates);
-        let watch = ClusterWatch::start(cluster, ignore_updates, move || notify.notify());
+        let watch = ClusterWatch::start(cluster, &self.config.faults, move || notify.notify());
         let watch = Arc::new(watch);
         self.state().clusters.insert(id.clone(), Arc::clone(&watch));
         let result = cancel
@@ -245,6 +246,7 @@ impl Controller {
         let mut changes = self.changes.subscribe();
         let mut retry = Retry::default();
         let mut status = StatusWriter::new(watch);
+        let silent = self.config.faults.has(Fault::StatusNeverWritten);
         let mut pushed: Option<(u64, Translation)> = None;
         watch.settled().await;
         loop {
@@ -257,7 +259,7 @@ impl Controller {
                 self.push(&translation, gateway).await;
                 pushed = Some((lost, translation.clone()));
             }
-            if status.write(&translation).await {
+            if silent || status.write(&translation).await {
                 retry = Retry::default();
                 changed(&mut changes).await;
             } else if let Some(delay) = retry.next() {

@@ -1,45 +1,138 @@
 //! Seeded faults: one named, deliberate defect each, off unless asked for. They exist so that every check can be seen
-//! to fail. Each is enforced in exactly one place, named on its variant.
+//! to fail. Each is realised in exactly one place, the module named on its group; a fault of policy is compiled into
+//! the policy there, so that nothing asks for faults while packets pass.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A deliberate defect of the fake Aviatrix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fault {
-    /// The controller compiles the default action as PERMIT, whatever is configured (`translate`).
-    DefaultActionPermit,
-    /// The controller compiles a policy object only the first time it sees it (`controller`).
-    IgnoreUpdates,
-    /// The gateway drops deny records (`gateway`).
-    NoDenialLog,
-    /// A gateway that has restarted permits everything until the controller pushes a policy (`gateway::core`).
-    OpenWhileRestarting,
-    /// The gateway permits a TLS ClientHello without SNI (`gateway`).
-    PermitMissingSni,
+/// Declares the enum with its names once, so that no list of them can be incomplete.
+macro_rules! faults {
+    ($($(#[$doc:meta])+ $variant:ident = $name:literal,)+) => {
+        /// A deliberate defect of the fake Aviatrix.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Fault {
+            $($(#[$doc])+ #[serde(rename = $name)] $variant,)+
+        }
+
+        impl Fault {
+            /// Every fault of this component.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name by which scenarios and the command line know it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+    };
 }
 
-impl Fault {
-    pub const ALL: [Self; 5] = [
-        Self::DefaultActionPermit,
-        Self::IgnoreUpdates,
-        Self::NoDenialLog,
-        Self::OpenWhileRestarting,
-        Self::PermitMissingSni,
-    ];
+faults! {
+    // What the controller makes of the configuration (`translate::seeded`).
+    /// The default action is compiled as PERMIT, whatever is configured.
+    DefaultActionPermit = "default-action-permit",
+    /// The default action denies without a record.
+    DefaultActionUnlogged = "default-action-unlogged",
+    /// The default action decides before any policy does.
+    DefaultActionFirst = "default-action-first",
+    /// The default action is compiled as the last rule of a policy list instead of POST_RULES.
+    DefaultActionInList = "default-action-in-list",
+    /// The lists of policy objects are evaluated before those of the administrator.
+    TierOrderWrong = "tier-order-wrong",
+    /// The administrator's permits by address are not compiled.
+    CidrPermitIgnored = "cidr-permit-ignored",
+    /// The administrator's permits by domain are not compiled.
+    DomainPermitIgnored = "domain-permit-ignored",
+    /// The administrator's permits apply to every source, whatever SmartGroup they name.
+    PermitSourceIgnored = "permit-source-ignored",
+    /// Of all policy objects only one is compiled: the last one wins.
+    OnePolicyOnly = "one-policy-only",
+    /// The order between policy objects follows their arrival: the newest comes first.
+    NewestPolicyFirst = "newest-policy-first",
+    /// Selectors by label select every Pod of the namespace.
+    LabelSelectorIgnored = "label-selector-ignored",
+    /// Selectors select Pods of every namespace.
+    NamespaceIgnored = "namespace-ignored",
+    /// A SmartGroup without members matches every source.
+    EmptyGroupMatchesAll = "empty-group-matches-all",
+    /// A domain matches every name that ends with the same letters: `*.example.com` takes `evil-example.com`.
+    DomainSuffixMatch = "domain-suffix-match",
+    /// A domain matches every name that begins with it: `example.com` takes `example.com.attacker.test`.
+    DomainPrefixMatch = "domain-prefix-match",
+    /// `*.example.com` matches the apex `example.com`.
+    WildcardMatchesApex = "wildcard-matches-apex",
+    /// A wildcard is a character like any other: it matches no real name.
+    WildcardLiteral = "wildcard-literal",
+    /// The bare domain `*` matches nothing, instead of every name.
+    BareStarIgnored = "bare-star-ignored",
+    /// Names are compared by case.
+    CaseSensitiveNames = "case-sensitive-names",
+    /// The ports of a rule are ignored.
+    AnyPortPasses = "any-port-passes",
+    /// No policy applies to UDP.
+    UdpPasses = "udp-passes",
+    /// No policy applies to ICMP.
+    IcmpPasses = "icmp-passes",
+    /// TLS to a package registry passes, whoever asks.
+    RegistryPasses = "registry-passes",
+    /// Denials are logged, and nothing else: what a rule denies passes.
+    DenialsNotEnforced = "denials-not-enforced",
+    /// A watch rule is enforced, not only reported.
+    WatchEnforced = "watch-enforced",
 
-    /// The name by which scenarios and the command line know it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::DefaultActionPermit => "default-action-permit",
-            Self::IgnoreUpdates => "ignore-updates",
-            Self::NoDenialLog => "no-denial-log",
-            Self::OpenWhileRestarting => "open-while-restarting",
-            Self::PermitMissingSni => "permit-missing-sni",
-        }
-    }
+    // What the controller sees of the cluster (`controller::seeded`).
+    /// A policy object is compiled as it was first seen; later generations are ignored.
+    IgnoreUpdates = "ignore-updates",
+    /// Domains that are added to an existing policy object are ignored.
+    AdditionsIgnored = "additions-ignored",
+    /// Domains that are removed from a policy object stay in force.
+    RemovalsIgnored = "removals-ignored",
+    /// A deleted policy object stays in force.
+    DeletedPolicyEnforced = "deleted-policy-enforced",
+    /// Addresses of Pods that are gone stay members of their groups.
+    StaleAddressesKept = "stale-addresses-kept",
+    /// The labels of the first Pod with an address stay with the address.
+    AddressReuseInherits = "address-reuse-inherits",
+    /// A Pod that takes another's place is not seen: membership stays with the first.
+    ReplacedPodUnseen = "replaced-pod-unseen",
+
+    // What the controller says of its work (`controller`).
+    /// The status of policy objects is never written.
+    StatusNeverWritten = "status-never-written",
+
+    // What the gateway decides (`gateway::core`, `gateway::proxy::inspecting`, `gateway`).
+    /// A ClientHello without SNI is permitted by any rule that asks for a name.
+    PermitMissingSni = "permit-missing-sni",
+    /// Bytes that are neither TLS nor HTTP are permitted where a rule asks for a name.
+    NonTlsPasses = "non-tls-passes",
+    /// An address that was reached with a permitted name is permitted for every name.
+    PermitByAddress = "permit-by-address",
+    /// A ClientHello that does not come in one segment passes unread.
+    SplitSegmentsPass = "split-segments-pass",
+    /// A ClientHello that is spread over several TLS records passes, whatever its name.
+    SplitRecordsPass = "split-records-pass",
+    /// The handshake is passed on before the name is known: the destination sees a SYN.
+    HandshakeBeforeVerdict = "handshake-before-verdict",
+    /// The packet that is denied is passed on; those behind it are not.
+    FirstPacketPasses = "first-packet-passes",
+    /// A gateway that has restarted permits everything until the controller pushes a policy.
+    OpenWhileRestarting = "open-while-restarting",
+
+    // What the gateway's log says (`gateway::seeded`).
+    /// Denials are not logged.
+    NoDenialLog = "no-denial-log",
+    /// Permits are not logged.
+    NoPermitLog = "no-permit-log",
+    /// Records name the gateway's own address as the source.
+    LogWrongSource = "log-wrong-source",
+    /// Records name no rule.
+    LogLacksRule = "log-lacks-rule",
+    /// Records name no server name.
+    LogLacksName = "log-lacks-name",
+    /// The clock of the log is an hour behind.
+    LogClockBehind = "log-clock-behind",
 }
 
 impl fmt::Display for Fault {
@@ -50,9 +143,14 @@ impl fmt::Display for Fault {
 
 /// The name is not one of a fault of the fake Aviatrix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown fault `{name}`: expected one of {}", Fault::ALL.map(Fault::name).join(", "))]
+#[error("unknown fault `{name}`: expected one of {}", known())]
 pub struct UnknownFault {
     pub name: String,
+}
+
+fn known() -> String {
+    let names: Vec<_> = Fault::ALL.iter().map(|fault| fault.name()).collect();
+    names.join(", ")
 }
 
 impl FromStr for Fault {
@@ -60,7 +158,8 @@ impl FromStr for Fault {
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         Self::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|fault| fault.name() == name)
             .ok_or_else(|| UnknownFault {
                 name: name.to_owned(),
@@ -106,7 +205,7 @@ mod tests {
 
     #[test]
     fn names_parse_back_and_agree_with_serde() {
-        for fault in Fault::ALL {
+        for &fault in Fault::ALL {
             assert_eq!(fault.to_string().parse::<Fault>(), Ok(fault));
             assert_eq!(serde_json::to_value(fault).unwrap(), fault.name());
         }

@@ -39,6 +39,7 @@ mod packet;
 mod proxy;
 mod reassembly;
 mod rewrite;
+mod seeded;
 mod session;
 
 use std::{
@@ -58,7 +59,7 @@ use self::{
     session::Session,
 };
 use crate::{
-    fault::Faults,
+    fault::{Fault, Faults},
     policy::{Action, Application, FirstPacket, FiveTuple, Protocol, Snapshot, Verdict},
     record::{LogRecord, SessionEnd},
     time::Now,
@@ -357,6 +358,7 @@ impl Gateway {
                 }
                 self.core.counters.drop(DropReason::Denied);
                 self.insert(now, packet, session, State::Denied);
+                self.leak(Fault::FirstPacketPasses, packet);
             }
             Action::Permit => self.permit(now, packet, verdict, watched),
         }
@@ -413,11 +415,28 @@ impl Gateway {
             now.monotonic,
         );
         let proxy = Proxy::accept(&mut self.core, now, &flow.head, segment);
+        self.leak(Fault::HandshakeBeforeVerdict, packet);
         flow.state = State::Proxy(Box::new(proxy));
         self.core.inspections += 1;
         let id = self.flows.insert(flow);
         self.core.counters.flows = self.flows.len() as u64;
         self.flows.arm(id, &self.core);
+    }
+
+    /// With the seeded fault, passes on a packet that nothing permits.
+    fn leak(&mut self, fault: Fault, packet: &Packet<'_>) {
+        if !self.core.has(fault) {
+            return;
+        }
+        let outside = SocketAddrV4::new(
+            self.core.config.outside_address,
+            packet.five_tuple().source_port,
+        );
+        let translated = rewrite::Rewrite::forward(packet).map(|mut rewrite| {
+            rewrite.source(outside);
+            rewrite.finish()
+        });
+        self.core.forward(Side::Outside, translated);
     }
 
     fn insert(&mut self, now: Now, packet: &Packet<'_>, session: Session, state: State) -> FlowId {

@@ -14,6 +14,7 @@
 mod firewall_policy;
 mod inventory;
 mod names;
+mod seeded;
 mod webgroup_policy;
 
 use std::collections::BTreeMap;
@@ -25,17 +26,18 @@ use crate::{
         FirewallPolicySpec, FirewallPolicyStatus, SourceSelector, WebgroupPolicySpec,
         WebgroupPolicyStatus,
     },
-    fault::{Fault, Faults},
+    fault::Faults,
     policy::{
-        ANYWHERE, Action, AttachmentPoint, ClusterInventory, DefaultAction, FlowAppRequirement,
-        InvalidCidr, InvalidDomain, Inventory, KubernetesSelector, ObjectRef, Policy, PolicyList,
-        Rule, Selector, SmartGroup, Switches, WebGroup,
+        ANYWHERE, Action, AttachmentPoint, ClusterInventory, FlowAppRequirement, InvalidCidr,
+        InvalidDomain, Inventory, KubernetesSelector, ObjectRef, Policy, PolicyList, Rule,
+        Selector, SmartGroup, Switches, WebGroup,
     },
     store::{self, FEATURE_K8S, FEATURE_K8S_DCF_POLICIES, Store},
 };
 
 pub use inventory::{pod, service};
 pub use names::Names;
+pub(crate) use seeded::switches as seeded_switches;
 
 /// The attachment point of the Kubernetes block, reported in each FirewallPolicy's status.
 pub const K8S_ATTACHMENT_POINT: Uuid = Uuid::from_u128(0xdefa_11a1_3000_6000_5000_0000_0000_0000);
@@ -46,6 +48,8 @@ pub struct ClusterObjects {
     pub firewall_policies: Vec<PolicyObject<FirewallPolicySpec>>,
     pub webgroup_policies: Vec<PolicyObject<WebgroupPolicySpec>>,
     pub inventory: ClusterInventory,
+    /// In which order the policy objects came, by uid; only some seeded faults ask.
+    pub arrivals: BTreeMap<String, u64>,
 }
 
 /// A policy object, as far as it can be read.
@@ -150,7 +154,7 @@ pub fn translate(
     switches: &Switches,
     faults: &Faults,
 ) -> Result<Translation, store::Error> {
-    let mut policy = Policy::new(default_action(store, faults));
+    let mut policy = Policy::new(store.default_action());
     store.contribute(&mut policy)?;
     let mut inventory = Inventory::default();
     let mut objects = BTreeMap::new();
@@ -177,11 +181,18 @@ pub fn translate(
             }
         }
     }
-    Ok(Translation {
+    let mut translation = Translation {
         policy,
         inventory,
         objects,
-    })
+    };
+    if !faults.is_empty() {
+        let arrivals = clusters
+            .values()
+            .flat_map(|cluster| cluster.arrivals.clone());
+        seeded::distort(&mut translation, &arrivals.collect(), faults);
+    }
+    Ok(translation)
 }
 
 /// What one object adds to the policy.
@@ -191,17 +202,6 @@ struct Compiled {
     web_groups: Vec<WebGroup>,
     list: Option<PolicyList>,
     translated: Translated,
-}
-
-fn default_action(store: &Store, faults: &Faults) -> DefaultAction {
-    let configured = store.default_action();
-    if faults.has(Fault::DefaultActionPermit) {
-        return DefaultAction {
-            action: Action::Permit,
-            ..configured
-        };
-    }
-    configured
 }
 
 /// The vendor's order between objects is unknown, so it is drawn from a seed: nothing may rely on it.

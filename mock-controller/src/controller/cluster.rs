@@ -1,11 +1,6 @@
 //! The watches on one cluster, and what they show at the moment.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Debug,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeMap, fmt::Debug, pin::pin, sync::Arc};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -21,12 +16,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{ClusterRegistration, retry::Retry};
+use super::{ClusterRegistration, retry::Retry, seeded::Seeded};
 use crate::{
-    crd::{
-        FirewallPolicy, FirewallPolicySpec, FirewallPolicyStatus, WebgroupPolicy,
-        WebgroupPolicySpec, WebgroupPolicyStatus,
-    },
+    crd::{FirewallPolicy, FirewallPolicyStatus, WebgroupPolicy, WebgroupPolicyStatus},
+    fault::Faults,
     policy::ClusterInventory,
     translate::{ClusterObjects, PolicyObject, pod, service},
 };
@@ -42,24 +35,18 @@ pub(super) struct ClusterWatch {
     pods: Store<Pod>,
     services: Store<Service>,
     namespaces: Store<Namespace>,
-    first_seen: Option<FirstSeen>,
+    /// Absent while no fault is active.
+    seeded: Option<Seeded>,
     /// Kinds whose first list is not in yet.
     pending: watch::Receiver<usize>,
     _tasks: JoinSet<()>,
-}
-
-/// The specs at first sight, by uid: what the fault `ignore-updates` compiles for ever.
-#[derive(Default)]
-struct FirstSeen {
-    firewall_policies: Mutex<BTreeMap<String, Result<FirewallPolicySpec, String>>>,
-    webgroup_policies: Mutex<BTreeMap<String, Result<WebgroupPolicySpec, String>>>,
 }
 
 impl ClusterWatch {
     /// Starts the watches; `changed` is called whenever they show something new.
     pub(super) fn start(
         registration: ClusterRegistration,
-        ignore_updates: bool,
+        faults: &Faults,
         changed: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         let mut starter = Starter {
@@ -76,7 +63,7 @@ impl ClusterWatch {
             pods: starter.watch(),
             services: starter.watch(),
             namespaces: starter.watch(),
-            first_seen: ignore_updates.then(FirstSeen::default),
+            seeded: (!faults.is_empty()).then(|| Seeded::new(faults.clone())),
             pending: starter.pending.subscribe(),
             _tasks: starter.tasks,
         }
@@ -102,16 +89,10 @@ impl ClusterWatch {
                 .map(|object| policy_object(object, |o| &o.spec))
                 .collect(),
             inventory: self.inventory(),
+            arrivals: BTreeMap::new(),
         };
-        if let Some(first_seen) = &self.first_seen {
-            keep_first(
-                &first_seen.firewall_policies,
-                &mut objects.firewall_policies,
-            );
-            keep_first(
-                &first_seen.webgroup_policies,
-                &mut objects.webgroup_policies,
-            );
+        if let Some(seeded) = &self.seeded {
+            seeded.distort(&mut objects);
         }
         objects
     }
@@ -175,19 +156,6 @@ where
             .as_ref()
             .map(|object| spec(object).clone())
             .map_err(|invalid| invalid.error.clone()),
-    }
-}
-
-fn keep_first<S: Clone>(
-    seen: &Mutex<BTreeMap<String, Result<S, String>>>,
-    objects: &mut [PolicyObject<S>],
-) {
-    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    for object in objects {
-        object.spec = seen
-            .entry(object.uid.clone())
-            .or_insert_with(|| object.spec.clone())
-            .clone();
     }
 }
 

@@ -48,6 +48,18 @@ pub fn parse(bytes: &[u8]) -> Parse {
     }
 }
 
+/// Whether the first handshake message is spread over several records.
+pub(super) fn is_spread(bytes: &[u8]) -> bool {
+    let Ok((first, Some(_))) = fragment(bytes) else {
+        return false;
+    };
+    match message_length(first) {
+        Ok(Some(length)) => first.len() < HANDSHAKE_HEADER + length,
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Stop {
     Incomplete,

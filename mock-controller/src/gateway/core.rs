@@ -1,6 +1,10 @@
 //! What all flows share: the policy in force, the settings, the source of randomness, and the queues that callers poll.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use rand_chacha::{
     ChaCha12Rng,
@@ -8,7 +12,7 @@ use rand_chacha::{
 };
 use uuid::Uuid;
 
-use super::{Config, Counters, DropReason, Side, Transmit};
+use super::{Config, Counters, DropReason, Side, Transmit, seeded};
 use crate::{
     fault::{Fault, Faults},
     policy::{Action, Application, Evaluation, FirstPacket, FiveTuple, Snapshot, Verdict},
@@ -29,6 +33,8 @@ pub(super) struct Core {
     pub(super) epoch: u64,
     policy: Arc<Snapshot>,
     faults: Faults,
+    /// Sources and destinations of flows that were permitted by name; only a seeded fault asks.
+    reached: BTreeSet<(IpAddr, IpAddr)>,
     random: ChaCha12Rng,
     transmits: VecDeque<Transmit>,
     records: VecDeque<LogRecord>,
@@ -44,6 +50,7 @@ impl Core {
             epoch: 0,
             policy,
             faults,
+            reached: BTreeSet::new(),
             random: ChaCha12Rng::seed_from_u64(seed),
             transmits: VecDeque::new(),
             records: VecDeque::new(),
@@ -76,7 +83,7 @@ impl Core {
 
     /// The verdict on a flow whose application is known, and the watch rules that matched.
     pub(super) fn decide(
-        &self,
+        &mut self,
         flow: &FiveTuple,
         application: &Application,
     ) -> (Verdict, Vec<Verdict>) {
@@ -85,12 +92,33 @@ impl Core {
             FirstPacket::Decided(verdict) => verdict,
             FirstPacket::Inspect => self.policy.decide(flow, application),
         };
-        if self.faults.has(Fault::PermitMissingSni)
-            && matches!(application, Application::Tls { sni: None })
-        {
+        if !self.faults.is_empty() && self.is_waved_through(flow, application, verdict.action) {
             verdict.action = Action::Permit;
         }
         (verdict, evaluation.watched)
+    }
+
+    /// The seeded faults of the decision on a name: they permit what the policy does not.
+    fn is_waved_through(
+        &mut self,
+        flow: &FiveTuple,
+        application: &Application,
+        action: Action,
+    ) -> bool {
+        let ends = (flow.source, flow.destination);
+        if action == Action::Permit && self.faults.has(Fault::PermitByAddress) {
+            self.reached.insert(ends);
+        }
+        let fault = match application {
+            Application::Tls { sni: None } => Fault::PermitMissingSni,
+            Application::Other => Fault::NonTlsPasses,
+            Application::Tls { .. } | Application::Http { .. } => Fault::PermitByAddress,
+        };
+        self.faults.has(fault) && (fault != Fault::PermitByAddress || self.reached.contains(&ends))
+    }
+
+    pub(super) fn has(&self, fault: Fault) -> bool {
+        self.faults.has(fault)
     }
 
     /// Whether a verdict that is given now can be logged.
@@ -99,9 +127,12 @@ impl Core {
     }
 
     pub(super) fn record(&mut self, record: LogRecord) {
-        if record.action() == Action::Deny && self.faults.has(Fault::NoDenialLog) {
+        let Some(record) = seeded::distort(&self.faults, self.config.outside_address, record)
+        else {
             self.counters.suppressed_records += 1;
-        } else if self.records.len() >= self.config.limits.records {
+            return;
+        };
+        if self.records.len() >= self.config.limits.records {
             self.counters.drop(DropReason::RecordLimit);
         } else {
             self.records.push_back(record);

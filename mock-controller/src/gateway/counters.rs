@@ -43,7 +43,7 @@ pub struct Counters {
     pub flows: u64,
     /// Flows denied, by either engine.
     pub denials: u64,
-    /// Records that the seeded fault `no-denial-log` swallowed.
+    /// Records that a seeded fault swallowed.
     pub suppressed_records: u64,
     /// Packets that went no further.
     pub drops: BTreeMap<DropReason, u64>,

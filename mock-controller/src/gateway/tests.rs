@@ -8,4 +8,5 @@ pub(super) mod hello;
 mod peer;
 mod permit;
 mod restart;
+mod seeded;
 mod world;

@@ -7,8 +7,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::policy::{
-    Application, FirstPacket, FiveTuple, InventoryPod, InventoryService, Labels, Protocol, Snapshot,
+    Application, DefaultAction, FirstPacket, FiveTuple, InventoryPod, InventoryService, Labels,
+    Protocol, Snapshot, Verdict,
 };
+
+mod seeded;
 
 const CLUSTER: &str = "c1";
 
@@ -102,6 +105,7 @@ impl Setup {
             firewall_policies: self.firewall_policies.clone(),
             webgroup_policies: self.webgroup_policies.clone(),
             inventory: inventory(),
+            arrivals: BTreeMap::new(),
         };
         let clusters = BTreeMap::from([(CLUSTER.to_owned(), cluster)]);
         translate(&self.store, &clusters, &self.switches, &self.faults).unwrap()
@@ -422,22 +426,4 @@ fn the_order_between_objects_is_drawn_from_the_seed() {
         seen.insert(decision.1);
     }
     assert_eq!(seen.len(), 2, "both orders occur");
-}
-
-#[test]
-fn fault_default_action_permit_opens_what_was_configured_closed() {
-    let mut setup = Setup::default();
-    setup.store.set_default_action(DefaultAction {
-        action: Action::Deny,
-        logging: true,
-    });
-    assert_eq!(
-        setup.decide("10.244.0.10", 443, &Application::Other).0,
-        Action::Deny
-    );
-    setup.faults = Fault::DefaultActionPermit.into();
-    assert_eq!(
-        setup.decide("10.244.0.10", 443, &Application::Other).0,
-        Action::Permit
-    );
 }

@@ -2,7 +2,8 @@
 
 use super::{Next, Phase, Proxy};
 use crate::{
-    gateway::{DropReason, core::Core, first_bytes, flow::Head, packet::Segment},
+    fault::Fault,
+    gateway::{DropReason, client_hello, core::Core, first_bytes, flow::Head, packet::Segment},
     policy::{Action, Application},
     time::Now,
 };
@@ -43,6 +44,7 @@ impl Proxy {
                 self.client_while_refusing(core, head, segment);
                 Next::Stay
             }
+            None if !bytes.is_empty() && core.has(Fault::SplitSegmentsPass) => Next::Open,
             // What is there will never become readable.
             None if closed || self.input.is_full() => {
                 self.decide(core, now, head, Application::Other)
@@ -82,7 +84,10 @@ impl Proxy {
             self.refuse(core, now, head);
             return Next::Stay;
         }
-        let (verdict, watched) = core.decide(head.session.flow(), &application);
+        let (mut verdict, watched) = core.decide(head.session.flow(), &application);
+        if core.has(Fault::SplitRecordsPass) && client_hello::is_spread(self.input.contiguous()) {
+            verdict.action = Action::Permit;
+        }
         head.session
             .decided_l7(core, now, &application, &verdict, &watched);
         head.epoch = core.epoch;
