@@ -26,6 +26,7 @@ use crate::evidence::observe::Captures;
 use crate::evidence::{Event, Recorded, Recorder, ToolCall};
 use crate::run::RunContext;
 use crate::scenario_data::ServerManifest;
+use crate::scenario_data::tier_one::TierOne;
 use crate::tier::{self, Cluster, FarEnds};
 use crate::waiting::{TimedOut, Waiting};
 use orchestrator::Orchestrator;
@@ -79,12 +80,14 @@ impl Error {
 }
 
 /// What Given steps ask for before the system starts.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Setup {
     /// The firewall's default action is deny with logging. Otherwise the vendor's own default: permit, no log.
     pub default_action_denies: bool,
     /// The orchestrator's default-deny setting.
     pub default_deny_setting: bool,
+    /// Permits of the firewall's Tier 1 that stand before anything starts.
+    pub tier_one: Vec<TierOne>,
 }
 
 /// An MCP server that the lab created.
@@ -237,6 +240,35 @@ impl Lab {
             .ok_or_else(|| Error::Data(format!("no step runs a server {name:?}")))
     }
 
+    /// Sets permits of the firewall's Tier 1; returns when the gateway enforces them.
+    ///
+    /// # Errors
+    /// When the data is broken or the gateway is not told in time.
+    pub async fn set_tier_one(&self, data: &TierOne) -> Result<(), Error> {
+        let what = format!(
+            "the gateway to enforce Tier 1 as in {}",
+            data.path.display()
+        );
+        let deadline = self.context.deadlines.policy_enforced;
+        Ok(self
+            .waiting
+            .until(what, deadline, self.cluster.set_tier_one(data))
+            .await??)
+    }
+
+    /// Takes back the permits that a file set on Tier 1; returns when the gateway has forgotten them.
+    ///
+    /// # Errors
+    /// When the gateway is not told in time.
+    pub async fn clear_tier_one(&self, name: &str) -> Result<(), Error> {
+        let what = format!("the gateway to forget Tier 1 of {name}");
+        let deadline = self.context.deadlines.policy_enforced;
+        Ok(self
+            .waiting
+            .until(what, deadline, self.cluster.clear_tier_one(name))
+            .await??)
+    }
+
     /// Replaces a server's list of domains through the orchestrator; returns when the orchestrator accepted it.
     ///
     /// # Errors
@@ -324,9 +356,23 @@ impl Lab {
     /// # Errors
     /// When it can't be started or announces nothing in time.
     pub async fn probe(&mut self, pod: &str, probe: &Probe, label: &str) -> Result<(), Error> {
+        self.probe_in(RUNTIME_NAMESPACE, pod, probe, label).await
+    }
+
+    /// The same in a Pod of any namespace.
+    ///
+    /// # Errors
+    /// As [`Lab::probe`].
+    pub async fn probe_in(
+        &mut self,
+        namespace: &str,
+        pod: &str,
+        probe: &Probe,
+        label: &str,
+    ) -> Result<(), Error> {
         let running = RunningProbe::start(
             &self.cluster.client(),
-            RUNTIME_NAMESPACE,
+            namespace,
             pod,
             probe,
             label,
@@ -396,6 +442,30 @@ impl Lab {
             (None, _) => Err(Error::Fixture(format!("the server {id} has no Pod"))),
             (Some(first), Some(second)) => Err(Error::Fixture(format!(
                 "the server {id} has several Pods: {first}, {second}, ..."
+            ))),
+        }
+    }
+
+    /// The name of the one Pod that the orchestrator itself runs in.
+    ///
+    /// # Errors
+    /// When there is none or more than one.
+    pub async fn orchestrator_pod(&self) -> Result<String, Error> {
+        let pods = Api::<Pod>::namespaced(self.cluster.client(), ORCHESTRATOR_NAMESPACE)
+            .list(&ListParams::default().labels("app.kubernetes.io/name=obot"))
+            .await
+            .map_err(Error::kubernetes("list the orchestrator's Pods"))?;
+        let running: Vec<String> = pods
+            .items
+            .into_iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+            .filter_map(|pod| pod.metadata.name)
+            .collect();
+        match running.as_slice() {
+            [only] => Ok(only.clone()),
+            other => Err(Error::Fixture(format!(
+                "the orchestrator has {} Pods, expected one",
+                other.len()
             ))),
         }
     }

@@ -6,6 +6,7 @@ use fixtures::internet::{self, Internet};
 
 use crate::fault::FaultRegister;
 use crate::requirement::Register;
+use crate::scenario_data::tier_one::TierOne;
 use crate::scenario_data::{self, ServerManifest};
 
 /// Data that is missing or broken.
@@ -128,6 +129,14 @@ impl Project {
     /// When there is none of that name or it is broken; names the line.
     pub fn server(&self, name: &str) -> Result<ServerManifest, Error> {
         Ok(ServerManifest::load(&self.scenarios(), name)?)
+    }
+
+    /// Permits of Tier 1 in `scenarios/tier-one/`.
+    ///
+    /// # Errors
+    /// When there are none of that name or they are broken; names the file.
+    pub fn tier_one(&self, name: &str) -> Result<TierOne, Error> {
+        Ok(TierOne::load(&self.scenarios(), name)?)
     }
 
     /// Reads every manifest in `scenarios/servers/`, so that a broken one is found before anything runs.

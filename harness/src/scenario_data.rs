@@ -5,6 +5,8 @@
 //! fields are refused here, although the orchestrator ignores them: a typo in a test's data must
 //! not become a server without a policy.
 
+pub mod tier_one;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@
 pub mod embedded;
 mod far_ends;
 mod firewall;
+mod tier_one;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use futures::future::BoxFuture;
 pub use far_ends::FarEnds;
 
 use crate::evidence::observe::Captures;
+use crate::scenario_data::tier_one::TierOne;
 
 /// Image of a Pod that does nothing but let probes be run in it.
 pub const IDLE_IMAGE: &str = "containment.test/idle:1.0.0";
@@ -92,6 +94,13 @@ pub trait Cluster: Send + Sync {
 
     /// The policy in force as the firewall's controller states it, where it can be asked.
     fn firewall_policy(&self) -> Option<serde_json::Value>;
+
+    /// Sets the permits of a file on the firewall's Tier 1, in place of what the same file set before; resolves when
+    /// the gateway enforces them.
+    fn set_tier_one<'a>(&'a self, data: &'a TierOne) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Takes back what a file set on Tier 1. New flows are decided without it once the gateway was told.
+    fn clear_tier_one<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>>;
 
     /// Containers that crashed so far.
     fn crashes(&self) -> Vec<Crash>;

@@ -126,6 +126,11 @@ impl Scene {
         Ok(self.lab.as_mut().expect("invariant: set above"))
     }
 
+    /// Whether the system was started.
+    pub fn runs(&self) -> bool {
+        self.lab.is_some()
+    }
+
     /// Changes the set-up.
     ///
     /// # Errors

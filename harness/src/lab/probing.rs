@@ -39,11 +39,16 @@ impl Probe {
         } else {
             "--host"
         };
+        let port = self.port.to_string();
+        let ports: &[&str] = if self.protocol == "icmp" {
+            &[]
+        } else {
+            &["--port", &port]
+        };
+        command.extend(ports.iter().map(|&word| word.to_owned()));
         for word in [
             option,
             &self.host,
-            "--port",
-            &self.port.to_string(),
             "--canary",
             &self.canary,
             "--timeout-ms",
@@ -64,6 +69,9 @@ impl Probe {
         } else {
             " without a server name"
         };
+        if self.port == 0 {
+            return format!("{}://{}", self.protocol, self.host);
+        }
         format!("{}://{}:{}{name}", self.protocol, self.host, self.port)
     }
 }

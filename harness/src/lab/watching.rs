@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::Error;
 use super::reports::Reports;
-use super::{Error, RUNTIME_NAMESPACE};
 use crate::evidence::{Event, Recorder};
 use crate::judge::PodFact;
 use crate::tier::Cluster;
@@ -31,7 +31,8 @@ pub(super) fn start(
     cancel: &CancellationToken,
     tasks: &TaskTracker,
 ) {
-    let api = Api::<Pod>::namespaced(client.clone(), RUNTIME_NAMESPACE);
+    // The orchestrator's Pods too: whose address a record names must be known of every Pod that sends.
+    let api = Api::<Pod>::all(client.clone());
     let recorder = recorder.clone();
     let watch = async move {
         let mut known = BTreeSet::new();

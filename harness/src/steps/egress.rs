@@ -7,7 +7,7 @@ use cucumber::{then, when};
 
 use super::verdict::Rule;
 use crate::judge::{Attempt, RuleExpectation};
-use crate::lab::Probe;
+use crate::lab::{ORCHESTRATOR_NAMESPACE, Probe, RUNTIME_NAMESPACE};
 use crate::world::{Failure, Scene, Step, World};
 
 #[when(expr = "the pod of {string} requests {string}")]
@@ -45,28 +45,38 @@ async fn server_opens_nameless_tls(world: &mut World, server: String, host: Stri
         .await
 }
 
+#[when(expr = "the pod {string} tries each of")]
+async fn pod_tries_each(world: &mut World, pod: String, step: &gherkin::Step) -> Step {
+    let table = step.table.clone();
+    world
+        .act(async |scene| {
+            let probes = scene.probes_of(table.as_ref())?;
+            scene.probe_from(&pod, &pod, &probes).await
+        })
+        .await
+}
+
+#[when("the orchestrator's pod tries each of")]
+async fn orchestrator_tries_each(world: &mut World, step: &gherkin::Step) -> Step {
+    let table = step.table.clone();
+    world
+        .act(async |scene| {
+            let probes = scene.probes_of(table.as_ref())?;
+            let pod = scene.lab().await?.orchestrator_pod().await?;
+            scene
+                .probe_from_namespace(ORCHESTRATOR_NAMESPACE, &pod, "orchestrator", &probes)
+                .await
+        })
+        .await
+}
+
 #[when(expr = "the pod of {string} tries each of")]
 async fn server_tries_each(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     let table = step.table.clone();
     world
         .act(async |scene| {
-            let table = table.ok_or_else(|| {
-                Failure::Scenario("the step needs a table: protocol, destination, port".to_owned())
-            })?;
+            let probes = scene.probes_of(table.as_ref())?;
             let pod = scene.lab().await?.server(&server)?.pod.clone();
-            let mut probes = Vec::new();
-            for row in table.rows.iter().skip(1) {
-                let [protocol, host, port] = row.as_slice() else {
-                    return Err(Failure::Scenario(format!(
-                        "a row has {} cells; expected protocol, destination, port",
-                        row.len()
-                    )));
-                };
-                let port = port
-                    .parse()
-                    .map_err(|_| Failure::Scenario(format!("{port:?} is no port")))?;
-                probes.push(scene.probe_to(protocol, host, port));
-            }
             scene.probe_from(&pod, &server, &probes).await
         })
         .await
@@ -75,16 +85,19 @@ async fn server_tries_each(world: &mut World, server: String, step: &gherkin::St
 #[then(regex = r"^(?:the request|each of them) completes and the gateway logged the permit$")]
 async fn requests_complete(world: &mut World) -> Step {
     world
+        .act(async |scene| scene.all_pass(&RuleExpectation::Any).await)
+        .await
+}
+
+#[then(regex = r#"^(?:the request|each of them) passes by the rule "([^"]*)"$"#)]
+async fn requests_pass_by(world: &mut World, rule: String) -> Step {
+    world
         .act(async |scene| {
-            let mut results = Vec::new();
-            for label in scene.last_attempts()? {
-                scene.await_outcome(&label).await?;
-                let observations = scene.observe().await?;
-                let attempt = scene.attempt(&observations, &label)?;
-                let far_end = scene.far_end(&attempt);
-                results.extend(scene.judge_passed(attempt, &far_end).await?);
-            }
-            scene.settle(results)
+            let rule = RuleExpectation::Named {
+                rule,
+                of_server: None,
+            };
+            scene.all_pass(&rule).await
         })
         .await
 }
@@ -154,13 +167,52 @@ impl Scene {
         }
     }
 
+    /// Probes as a table says: protocol, destination, port. For what has no ports the last cell is empty or a dash.
+    pub(super) fn probes_of(&self, table: Option<&gherkin::Table>) -> Result<Vec<Probe>, Failure> {
+        let table = table.ok_or_else(|| {
+            Failure::Scenario("the step needs a table: protocol, destination, port".to_owned())
+        })?;
+        let rows = table.rows.iter().skip(1);
+        rows.map(|row| {
+            let [protocol, host, port] = row.as_slice() else {
+                return Err(Failure::Scenario(format!(
+                    "a row has {} cells; expected protocol, destination, port",
+                    row.len()
+                )));
+            };
+            let port = match port.as_str() {
+                "" | "-" => 0,
+                port => port
+                    .parse()
+                    .map_err(|_| Failure::Scenario(format!("{port:?} is no port")))?,
+            };
+            Ok(self.probe_to(protocol, host, port))
+        })
+        .collect()
+    }
+
     /// Sends probes out of a Pod; they become the attempts that the next Then steps are about.
     pub(super) async fn probe_from(&mut self, pod: &str, who: &str, probes: &[Probe]) -> Step {
+        self.probe_from_namespace(RUNTIME_NAMESPACE, pod, who, probes)
+            .await
+    }
+
+    /// The same out of a Pod of any namespace.
+    pub(super) async fn probe_from_namespace(
+        &mut self,
+        namespace: &str,
+        pod: &str,
+        who: &str,
+        probes: &[Probe],
+    ) -> Step {
         self.attempts.clear();
         for probe in probes {
             self.probes_sent += 1;
             let label = format!("{who} -> {} #{}", probe.describe(), self.probes_sent);
-            self.lab().await?.probe(pod, probe, &label).await?;
+            self.lab()
+                .await?
+                .probe_in(namespace, pod, probe, &label)
+                .await?;
             self.attempts.push(label);
         }
         Ok(())
@@ -177,7 +229,7 @@ impl Scene {
     }
 
     /// The attempts of the last When step. None at all would make every sentence about them true.
-    fn last_attempts(&self) -> Result<Vec<String>, Failure> {
+    pub(super) fn last_attempts(&self) -> Result<Vec<String>, Failure> {
         if self.attempts.is_empty() {
             return Err(Failure::Scenario(
                 "the step speaks of attempts, but none was made".to_owned(),
@@ -194,6 +246,21 @@ impl Scene {
             .unwrap_or_default();
         let host = self.context.internet.host(asked);
         host.map_or(asked, |host| host.name()).to_owned()
+    }
+
+    async fn all_pass(&mut self, rule: &RuleExpectation) -> Step {
+        let mut results = Vec::new();
+        for label in self.last_attempts()? {
+            self.await_outcome(&label).await?;
+            let observations = self.observe().await?;
+            let attempt = self.attempt(&observations, &label)?;
+            let far_end = self.far_end(&attempt);
+            results.extend(
+                self.judge_passed_by(attempt, &far_end, rule.clone())
+                    .await?,
+            );
+        }
+        self.settle(results)
     }
 
     async fn all_blocked(&mut self, rule: RuleExpectation) -> Step {

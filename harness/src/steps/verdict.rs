@@ -19,11 +19,14 @@ use crate::lab;
 use crate::world::{Failure, Scene};
 
 /// Requirements that a blocked attempt can show.
-const DENIED: [&str; 9] = [
-    "EGR-02", "EGR-03", "EGR-08", "EGR-10", "EGR-11", "EGR-13", "EGR-14", "EGR-17", "EGR-20",
+const DENIED: [&str; 15] = [
+    "EGR-02", "EGR-03", "EGR-08", "EGR-10", "EGR-11", "EGR-12", "EGR-13", "EGR-14", "EGR-17",
+    "EGR-18", "EGR-19", "EGR-20", "EGR-21", "EGR-22", "EGR-24",
 ];
 /// Requirements that a completed request can show.
-const PERMITTED: [&str; 3] = ["EGR-01", "EGR-03", "EGR-07"];
+const PERMITTED: [&str; 9] = [
+    "EGR-01", "EGR-03", "EGR-07", "EGR-15", "EGR-18", "EGR-20", "EGR-21", "EGR-22", "EGR-23",
+];
 const DENIAL_LOGGED: [&str; 1] = ["EGR-04"];
 const PERMIT_LOGGED: [&str; 1] = ["EGR-06"];
 const TRACEABLE: [&str; 1] = ["EGR-05"];
@@ -151,6 +154,20 @@ impl Scene {
         attempt: Attempt,
         far_end: &str,
     ) -> Result<Vec<CheckResult>, Failure> {
+        self.judge_passed_by(attempt, far_end, RuleExpectation::Any)
+            .await
+    }
+
+    /// The same, where a certain rule must have let it pass.
+    ///
+    /// # Errors
+    /// When the system can't be reached.
+    pub(super) async fn judge_passed_by(
+        &mut self,
+        attempt: Attempt,
+        far_end: &str,
+        rule: RuleExpectation,
+    ) -> Result<Vec<CheckResult>, Failure> {
         let deadline = self.context.deadlines.denial_logged;
         let logged =
             |events: &[Arc<Recorded>]| is_logged(events, &attempt, Action::Permit).then_some(());
@@ -165,7 +182,7 @@ impl Scene {
             check: self.check(format!("passed: {}", attempt.label), &PERMITTED),
             attempt: attempt.clone(),
             far_end: far_end.to_owned(),
-            rule: RuleExpectation::Any,
+            rule: rule.clone(),
         };
         let permit = judge_permit(&claim, &observations);
         if permit.passed() {
@@ -174,7 +191,7 @@ impl Scene {
                 far_end: far_end.to_owned(),
             });
         }
-        let logged = self.judge_log(attempt, Action::Permit, RuleExpectation::Any, &observations);
+        let logged = self.judge_log(attempt, Action::Permit, rule, &observations);
         Ok(vec![permit, logged])
     }
 

@@ -12,7 +12,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use cluster::dns::{DnsQuery, Resolver, Transport};
-use cluster::network::{DNS_ADDRESS, Network, VPC_RESOLVER_ADDRESS};
+use cluster::network::{DNS_ADDRESS, NODE_ADDRESS, Network, POD_CIDR, VPC_RESOLVER_ADDRESS};
 use cluster::{ClusterConfig, EmbeddedCluster, Image, RootFs};
 use fixtures::internet::{InternetHandle, Sockets};
 use fixtures::obot::install::{self, InstallConfig};
@@ -21,7 +21,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
-use kube::api::{Api, DynamicObject, PostParams};
+use kube::api::{Api, DynamicObject, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use mock_controller::controller::{ClusterRegistration, Controller, ControllerConfig};
 use mock_controller::fault::{Fault, Faults};
@@ -34,11 +34,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::firewall;
+use super::tier_one::{self, Installed};
 use super::{Capabilities, Cluster, Crash, Error, FarEnds, IDLE_IMAGE};
 use crate::evidence::Recorder;
 use crate::evidence::observe::Captures;
-use crate::lab::Setup;
+use crate::lab::{ORCHESTRATOR_NAMESPACE, Setup};
 use crate::run::RunContext;
+use crate::scenario_data::tier_one::{Places, TierOne};
 
 /// The gateway's address on the internet (RFC 5737).
 const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
@@ -61,6 +63,7 @@ struct Embedded {
     cluster: EmbeddedCluster,
     client: kube::Client,
     controller: Arc<Controller>,
+    tier_one: Installed,
     cancel: CancellationToken,
     tasks: TaskTracker,
     internet: InternetHandle,
@@ -120,6 +123,10 @@ pub async fn start(
     if setup.default_action_denies {
         controller.configure(|store| store.set_default_action(firewall::deny_with_logging()));
     }
+    let tier_one = Installed::default();
+    for data in &setup.tier_one {
+        tier_one.install(&controller, data, &places())?;
+    }
     create_all(&client, &firewall::crds()?).await?;
     // Subscribes now: a push before the first poll of a task would be missed.
     firewall::record_pushes(&controller, &client, recorder, &cancel, &tasks);
@@ -151,6 +158,7 @@ pub async fn start(
             cluster,
             client,
             controller,
+            tier_one,
             cancel,
             tasks,
             internet,
@@ -405,6 +413,33 @@ impl Cluster for Embedded {
         Some(self.controller.export())
     }
 
+    fn set_tier_one<'a>(&'a self, data: &'a TierOne) -> BoxFuture<'a, Result<(), Error>> {
+        async move {
+            let mut places = places();
+            let pods = orchestrator_addresses(&self.client).await?;
+            places.insert("orchestrator pods".to_owned(), pods);
+            let rules = self.tier_one.install(&self.controller, data, &places)?;
+            let controller = &self.controller;
+            controller
+                .enforced(|_| tier_one::in_force(&controller.export(), &rules))
+                .await;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn clear_tier_one<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+        async move {
+            let rules = self.tier_one.remove(&self.controller, name)?;
+            let controller = &self.controller;
+            controller
+                .enforced(|_| !tier_one::any_in_force(&controller.export(), &rules))
+                .await;
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn crashes(&self) -> Vec<Crash> {
         self.cluster.crashes().iter().map(crash).collect()
     }
@@ -440,6 +475,26 @@ fn crash(crash: &cluster::Crash) -> Crash {
         container: crash.container(),
         reason: crash.to_string(),
     }
+}
+
+/// Addresses by the names that data of Tier 1 has for them.
+fn places() -> Places {
+    let network = NODE_ADDRESS.octets();
+    let nodes = format!("{}.{}.{}.0/24", network[0], network[1], network[2]);
+    Places::from([
+        ("pod subnet".to_owned(), vec![POD_CIDR.to_string()]),
+        ("node subnet".to_owned(), vec![nodes]),
+    ])
+}
+
+/// The addresses that the orchestrator's Pods have now.
+async fn orchestrator_addresses(client: &kube::Client) -> Result<Vec<String>, Error> {
+    let pods = Api::<Pod>::namespaced(client.clone(), ORCHESTRATOR_NAMESPACE)
+        .list(&ListParams::default())
+        .await
+        .map_err(|error| Error::Cluster(format!("its Pods could not be listed: {error}")))?;
+    let addresses = pods.into_iter().filter_map(|pod| pod.status?.pod_ip);
+    Ok(addresses.map(|address| format!("{address}/32")).collect())
 }
 
 /// A cluster with nothing of the system in it, for measurements.
