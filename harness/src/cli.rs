@@ -38,10 +38,12 @@ pub struct Cli {
 pub enum Command {
     /// Run scenarios and write a verdict with its evidence.
     Run(RunArgs),
-    /// List scenarios and the requirements they show, without running anything.
+    /// List scenarios and the requirements they show, per profile what is open, without running anything.
     List(SelectionArgs),
     /// Seed one defect after the other and show which scenario catches it: who tests the tests. Uncaught is exit code 1.
     Faults(FaultsArgs),
+    /// Say what this machine can run, with a remedy for each gap. Exit code 2 when it can't run the embedded tier.
+    Doctor,
     /// Start an embedded cluster with the whole system in it and leave it running for kubectl, until Ctrl-C.
     Up(UpArgs),
     /// Measure the embedded cluster: start-up, a proven denial, memory. Prints figures, asserts nothing.

@@ -23,6 +23,7 @@
 //! | [`evidence`] | the append-only folder of a scenario, its readers and parsers |
 //! | [`report`], [`outcome`] | what a run came to, as a pure function of the evidence |
 //! | [`detection`] | who tests the tests: seeded faults against scenarios |
+//! | [`doctor`] | what this machine can run |
 //! | [`deadlines`] | every duration, with its reason |
 //!
 //! Invariants, each about something that is absent:
@@ -37,6 +38,7 @@ pub mod cli;
 pub mod console;
 pub mod deadlines;
 pub mod detection;
+pub mod doctor;
 pub mod evidence;
 pub mod fault;
 pub mod judge;

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command, Role, RunArgs, SelectionArgs};
 use crate::outcome::ExitCode;
-use crate::{bench, detection, listing, run, up};
+use crate::{bench, detection, doctor, listing, run, up};
 
 /// Runs a command. Must be called before the process has threads: without root it first makes a user namespace.
 pub fn main(cli: Cli) -> ProcessCode {
@@ -21,6 +21,9 @@ pub fn main_with(cli: Cli, binary: PathBuf) -> ProcessCode {
     log(&command);
     // Two providers are compiled in by no feature of ours; the first one to be installed wins.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    if matches!(command, Command::Doctor) {
+        return doctor::doctor().into();
+    }
     if needs_namespaces(&command)
         && let Err(error) = cluster::netns::enter_user_namespace()
     {
@@ -53,6 +56,8 @@ async fn execute(command: Command, binary: PathBuf) -> ProcessCode {
             Err(error) => fail(&error, error.exit_code()),
         },
         Command::List(selection) => list(&selection),
+        // Answered before there is a runtime.
+        Command::Doctor => ProcessCode::SUCCESS,
         Command::Faults(args) => match detection::faults(&args, binary).await {
             Ok(code) => code.into(),
             Err(error) => fail(&error, error.exit_code()),
@@ -113,7 +118,7 @@ fn needs_namespaces(command: &Command) -> bool {
     match command {
         Command::Run(args) => !args.list,
         Command::Faults(_) | Command::Up(_) | Command::Bench(_) => true,
-        Command::List(_) | Command::Serve(_) | Command::Probe(_) => false,
+        Command::Doctor | Command::List(_) | Command::Serve(_) | Command::Probe(_) => false,
     }
 }
 

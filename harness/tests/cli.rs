@@ -287,7 +287,16 @@ fn parent_of(pid: u32) -> Option<u32> {
 fn the_help_teaches() {
     let (code, text) = Project::new().run(&["--help"]);
     assert_eq!(code, Some(0));
-    for word in ["Exit codes:", "Examples:", "run", "up", "list", "bench"] {
+    for word in [
+        "Exit codes:",
+        "Examples:",
+        "run",
+        "up",
+        "list",
+        "bench",
+        "faults",
+        "doctor",
+    ] {
         assert!(text.contains(word), "{word} is missing in\n{text}");
     }
 }
@@ -297,5 +306,28 @@ fn the_list_names_scenarios_and_open_requirements() {
     let (code, text) = Project::new().run(&["list"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Compromised dependency blocked while EHR egress passes  [EGR-01 EGR-02 EGR-03 EGR-04 EGR-05 EGR-06]"), "{text}");
-    assert!(text.contains("egress: "), "{text}");
+    assert!(text.contains("\nruntime: "), "{text}");
+    assert!(
+        text.contains("not testable on the embedded tier: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_doctor_names_gaps_and_remedies() {
+    let project = Project::new();
+    let mut command = project.command(&["doctor"]);
+    command
+        .env("PATH", "/nowhere")
+        .env_remove("KUBECONFIG")
+        .env("HOME", "/nowhere");
+    let (code, text) = finish(command);
+    assert_eq!(code, Some(0), "{text}");
+    for line in [
+        "✓ namespaces and TUN",
+        "- kubectl: no kubectl on the PATH",
+        "remedy install Node.js",
+    ] {
+        assert!(text.contains(line), "{line} is missing in\n{text}");
+    }
 }
