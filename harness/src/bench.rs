@@ -4,6 +4,8 @@
 //! repetitions. Memory is the proportional set size of this process and all its descendants: a page that two processes
 //! share counts half in each.
 
+mod servers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -31,12 +33,25 @@ pub async fn bench(args: &BenchArgs, binary: PathBuf) -> Result<(), Error> {
         binary,
         "bench",
     )?);
+    if args.count > 0 {
+        small_systems(args, &context).await?;
+    }
+    if args.servers > 0 {
+        servers::servers(&context, args.servers.into()).await?;
+    }
+    // Measurements leave no evidence worth keeping.
+    let _ = std::fs::remove_dir_all(&context.folder);
+    Ok(())
+}
+
+/// Start-up times, and the memory of systems side by side.
+async fn small_systems(args: &BenchArgs, context: &Arc<RunContext>) -> Result<(), Error> {
     let mut cluster_ready = Vec::new();
     let mut system_ready = Vec::new();
     for round in 0..args.count {
-        cluster_ready.push(bare_cluster(&context, round).await?);
+        cluster_ready.push(bare_cluster(context, round).await?);
         let began = Instant::now();
-        let lab = system(&context, &format!("system-{round}")).await?;
+        let lab = system(context, &format!("system-{round}")).await?;
         system_ready.push(began.elapsed());
         lab.finish().await;
     }
@@ -49,14 +64,11 @@ pub async fn bench(args: &BenchArgs, binary: PathBuf) -> Result<(), Error> {
         &mut system_ready,
     ))?;
 
-    let labs = futures::future::try_join_all((0..SIDE_BY_SIDE).map(|index| {
-        let context = &context;
-        async move {
-            let mut lab = system(context, &format!("memory-{index}")).await?;
-            lab.run_server("weather", &context.project.server("weather")?)
-                .await?;
-            Ok::<_, Error>(lab)
-        }
+    let labs = futures::future::try_join_all((0..SIDE_BY_SIDE).map(|index| async move {
+        let mut lab = system(context, &format!("memory-{index}")).await?;
+        lab.run_server("weather", &context.project.server("weather")?)
+            .await?;
+        Ok::<_, Error>(lab)
     }))
     .await?;
     let (resident, proportional, processes) = memory();
@@ -68,8 +80,6 @@ pub async fn bench(args: &BenchArgs, binary: PathBuf) -> Result<(), Error> {
     for lab in labs {
         lab.finish().await;
     }
-    // Measurements leave no evidence worth keeping.
-    let _ = std::fs::remove_dir_all(&context.folder);
     Ok(())
 }
 

@@ -195,9 +195,12 @@ pub struct UpArgs {
 /// Options of `bench`.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// How often each measurement is repeated.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    /// How often each measurement of start-up is repeated; 0 leaves start-up and memory out.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(0..=1000))]
     pub count: u16,
+    /// Servers with distinct lists in one cluster: set-up time, time to enforce, and whether each is held to its list.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub servers: u16,
     /// The project's folder: holds features/ and scenarios/. Default: this folder or the nearest one above it.
     #[arg(long, value_name = "DIR", env = "CONTAINMENT_PROJECT_DIR")]
     pub project_dir: Option<PathBuf>,

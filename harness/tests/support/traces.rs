@@ -167,7 +167,12 @@ fn entries(folder: &str) -> Vec<String> {
 }
 
 fn link(path: &str) -> Option<String> {
-    Some(std::fs::read_link(path).ok()?.to_string_lossy().into_owned())
+    Some(
+        std::fs::read_link(path)
+            .ok()?
+            .to_string_lossy()
+            .into_owned(),
+    )
 }
 
 fn read(path: &str) -> String {
