@@ -115,6 +115,8 @@ faults! {
     SplitRecordsPass = "split-records-pass",
     /// The handshake is passed on before the name is known: the destination sees a SYN.
     HandshakeBeforeVerdict = "handshake-before-verdict",
+    /// IPv6 is passed on without a look at the policy, and without a record.
+    Ipv6Forgotten = "ipv6-forgotten",
     /// The packet that is denied is passed on; those behind it are not.
     FirstPacketPasses = "first-packet-passes",
     /// A gateway that has restarted permits everything until the controller pushes a policy.

@@ -22,9 +22,11 @@
 //!
 //! # Not faithful
 //! No decryption. Of a plain HTTP connection only the first request is looked at. A client's fragments, IP options and
-//! IPv6 extension headers are dropped, not processed; permitted IPv6 is dropped, as there is no address to translate it
-//! to. A client that starts a ClientHello and stalls ends as `CONNECTION_SYN_ONLY_TIMEOUT` too, for want of a known
-//! reason. Packets of the gateway's own carry no ICMP errors: an expired TTL is silent.
+//! IPv6 extension headers are dropped, not processed. What the vendor's gateway does with IPv6 is not published; this one
+//! judges and logs it as it does IPv4, in both engines, but passes it on under the client's own address (no source NAT
+//! for that family), and passes no ICMPv6 but echo. A client that starts a ClientHello and stalls ends as
+//! `CONNECTION_SYN_ONLY_TIMEOUT` too, for want of a known reason. Packets of the gateway's own carry no ICMP errors: an
+//! expired TTL is silent.
 
 pub mod client_hello;
 mod config;
@@ -43,7 +45,7 @@ mod seeded;
 mod session;
 
 use std::{
-    net::{IpAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -113,6 +115,9 @@ impl Gateway {
 
     /// An IP packet from the cluster that leaves it.
     pub fn handle_inside(&mut self, now: Now, packet: &[u8]) {
+        if self.core.forgets(packet) {
+            return self.core.transmit(Side::Outside, packet.to_vec());
+        }
         match packet::parse(packet) {
             Ok(packet) => self.inside(now, &packet),
             Err(reason) => self.core.counters.drop(reason),
@@ -121,6 +126,9 @@ impl Gateway {
 
     /// An IP packet from the internet.
     pub fn handle_outside(&mut self, now: Now, packet: &[u8]) {
+        if self.core.forgets(packet) {
+            return self.core.transmit(Side::Inside, packet.to_vec());
+        }
         match packet::parse(packet) {
             Ok(packet) => self.outside(now, &packet),
             Err(reason) => self.core.counters.drop(reason),
@@ -181,7 +189,7 @@ impl Gateway {
 
     /// The source that the destination of this flow sees, once the flow was opened. It ties captures of the two sides
     /// together.
-    pub fn outside_source(&self, flow: &FiveTuple) -> Option<SocketAddrV4> {
+    pub fn outside_source(&self, flow: &FiveTuple) -> Option<SocketAddr> {
         let id = self.flows.find(flow)?;
         self.flows.get(id)?.head.outside
     }
@@ -237,13 +245,16 @@ impl Gateway {
             }
         };
         let is_ours = packet.destination == IpAddr::V4(self.core.config.outside_address);
-        let id = self.flows.find_outside(protocol, port).filter(|_| is_ours);
-        let known = id
-            .and_then(|id| self.flows.get_mut(id))
-            .is_some_and(|flow| {
-                packet.source == IpAddr::V4(*flow.head.destination.ip())
-                    && source_port == flow.head.destination.port()
-            });
+        let id = match packet.destination {
+            IpAddr::V4(_) => self.flows.find_outside(protocol, port).filter(|_| is_ours),
+            IpAddr::V6(_) => packet.answered().and_then(|key| self.flows.find(&key)),
+        };
+        let known = id.and_then(|id| self.flows.get(id)).is_some_and(|flow| {
+            // Without an outside end the flow was never opened, and nobody out there can know of it.
+            flow.head.outside.is_some()
+                && packet.source == flow.head.destination.ip()
+                && source_port == flow.head.destination.port()
+        });
         match id {
             Some(id) if known => self.pass(now, id, Side::Outside, packet),
             _ => self.core.counters.drop(DropReason::Unsolicited),
@@ -366,9 +377,6 @@ impl Gateway {
 
     fn permit(&mut self, now: Now, packet: &Packet<'_>, verdict: &Verdict, watched: &[Verdict]) {
         match packet.transport {
-            _ if !packet.source.is_ipv4() => {
-                return self.core.counters.drop(DropReason::Untranslatable);
-            }
             Transport::Tcp(segment) if segment.is_first() => {}
             Transport::Tcp(_) => return self.core.counters.drop(DropReason::OutOfState),
             Transport::Udp { .. } | Transport::EchoRequest { .. } => {}
@@ -394,9 +402,6 @@ impl Gateway {
     }
 
     fn inspect(&mut self, now: Now, packet: &Packet<'_>, segment: &Segment<'_>) {
-        if !packet.source.is_ipv4() {
-            return self.core.counters.drop(DropReason::Untranslatable);
-        }
         if !segment.is_first() {
             return self.core.counters.drop(DropReason::OutOfState);
         }
@@ -428,10 +433,11 @@ impl Gateway {
         if !self.core.has(fault) {
             return;
         }
-        let outside = SocketAddrV4::new(
-            self.core.config.outside_address,
-            packet.five_tuple().source_port,
-        );
+        let address = match packet.source {
+            IpAddr::V4(_) => self.core.config.outside_address.into(),
+            IpAddr::V6(own) => own.into(),
+        };
+        let outside = SocketAddr::new(address, packet.five_tuple().source_port);
         let translated = rewrite::Rewrite::forward(packet).map(|mut rewrite| {
             rewrite.source(outside);
             rewrite.finish()
@@ -513,8 +519,8 @@ impl Gateway {
     /// An ICMP error from outside about a packet of a flow that was opened.
     fn icmp_error(&mut self, now: Now, packet: &Packet<'_>, kind: u8, about: Quoted) {
         const DESTINATION_UNREACHABLE: u8 = 3;
-        let outside = SocketAddrV4::new(about.source, about.source_port);
-        let destination = SocketAddrV4::new(about.destination, about.destination_port);
+        let outside = SocketAddr::new(about.source.into(), about.source_port);
+        let destination = SocketAddr::new(about.destination.into(), about.destination_port);
         let id = self.flows.find_outside(about.protocol, about.source_port);
         let is_ours = packet.destination == IpAddr::V4(self.core.config.outside_address);
         let Some(flow) = id
@@ -533,8 +539,8 @@ impl Gateway {
             State::Proxy(_) | State::Forward(_) => false,
             State::Denied => return self.core.counters.drop(DropReason::Denied),
         };
-        if !ended {
-            let translated = rewrite::icmp_error_inward(packet, about, flow.head.client);
+        if !ended && let SocketAddr::V4(client) = flow.head.client {
+            let translated = rewrite::icmp_error_inward(packet, about, client);
             self.core.forward(Side::Inside, translated);
         }
         if let Some(id) = id {

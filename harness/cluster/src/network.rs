@@ -10,7 +10,7 @@
 
 mod driver;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -220,7 +220,7 @@ impl Network {
     }
 
     /// The source address and port that a flow has beyond the gateway; None unless it was let through.
-    pub async fn outside_source(&self, flow: FiveTuple) -> Option<SocketAddrV4> {
+    pub async fn outside_source(&self, flow: FiveTuple) -> Option<SocketAddr> {
         self.ask(|reply| Command::OutsideSource { flow, reply })
             .await?
     }

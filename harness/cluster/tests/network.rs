@@ -358,7 +358,7 @@ async fn a_permit_opens_the_way_out_from_then_on() {
         destination: INTERNET_HOST.into(),
         destination_port: 22,
     };
-    assert_eq!(*network.outside_source(flow).await.unwrap().ip(), GATEWAY);
+    assert_eq!(network.outside_source(flow).await.unwrap().ip(), GATEWAY);
 
     network.flush_captures().await;
     let outside = packets(&folder.path().join("outside.pcapng"));

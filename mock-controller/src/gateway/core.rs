@@ -159,6 +159,12 @@ impl Core {
         }
     }
 
+    /// Whether the gateway passes a packet on without a look at the policy (seeded fault `ipv6-forgotten`).
+    pub(super) fn forgets(&self, packet: &[u8]) -> bool {
+        let is_ipv6 = packet.first().is_some_and(|first| first >> 4 == 6);
+        is_ipv6 && self.faults.has(Fault::Ipv6Forgotten)
+    }
+
     pub(super) fn poll_transmit(&mut self) -> Option<Transmit> {
         self.transmits.pop_front()
     }

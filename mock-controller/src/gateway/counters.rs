@@ -22,7 +22,7 @@ pub enum DropReason {
     OutOfState,
     /// From outside, and no flow asked for it.
     Unsolicited,
-    /// Permitted by policy, but of a kind that can't be translated: IPv6, other protocols, other ICMP.
+    /// Permitted by policy, but of a kind that can't be translated: other protocols, ICMP other than echo.
     Untranslatable,
     FlowLimit,
     InspectionLimit,

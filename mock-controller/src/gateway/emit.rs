@@ -1,6 +1,6 @@
 //! TCP segments of the gateway's own making.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use etherparse::{PacketBuilder, TcpOptionElement};
 
@@ -10,8 +10,8 @@ const TTL: u8 = 64;
 /// peer can rely on once sequence numbers are translated.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Emit<'a> {
-    pub(super) source: SocketAddrV4,
-    pub(super) destination: SocketAddrV4,
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
     pub(super) sequence: u32,
     pub(super) acknowledgment: Option<u32>,
     pub(super) window: u16,
@@ -28,14 +28,18 @@ pub(super) enum Kind {
 }
 
 impl Emit<'_> {
-    /// The segment as an IPv4 packet.
+    /// The segment as a packet of its ends' family.
     pub(super) fn packet(&self) -> Vec<u8> {
-        let mut builder = PacketBuilder::ipv4(
-            self.source.ip().octets(),
-            self.destination.ip().octets(),
-            TTL,
-        )
-        .tcp(
+        let ip = match (self.source.ip(), self.destination.ip()) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                PacketBuilder::ipv4(source.octets(), destination.octets(), TTL)
+            }
+            // The ends of a flow are of one family, as they come out of one header.
+            (source, destination) => {
+                PacketBuilder::ipv6(ipv6(source).octets(), ipv6(destination).octets(), TTL)
+            }
+        };
+        let mut builder = ip.tcp(
             self.source.port(),
             self.destination.port(),
             self.sequence,
@@ -61,5 +65,12 @@ impl Emit<'_> {
             .write(&mut packet, self.payload)
             .expect("invariant: payloads are at most one segment long, and a Vec takes all writes");
         packet
+    }
+}
+
+fn ipv6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -36,9 +36,9 @@ pub(super) struct Head {
     key: FiveTuple,
     pub(super) session: Session,
     /// The client, the destination, and the source the destination sees; absent until the flow is opened.
-    pub(super) client: SocketAddrV4,
-    pub(super) destination: SocketAddrV4,
-    pub(super) outside: Option<SocketAddrV4>,
+    pub(super) client: SocketAddr,
+    pub(super) destination: SocketAddr,
+    pub(super) outside: Option<SocketAddr>,
     /// The client's initial sequence number: a SYN with another one is a new attempt.
     pub(super) client_isn: Option<u32>,
     /// The policy that it was decided under.
@@ -116,8 +116,8 @@ impl Flow {
             head: Head {
                 key,
                 session,
-                client: endpoint(key.source, key.source_port),
-                destination: endpoint(key.destination, key.destination_port),
+                client: SocketAddr::new(key.source, key.source_port),
+                destination: SocketAddr::new(key.destination, key.destination_port),
                 outside: None,
                 client_isn,
                 epoch,
@@ -139,15 +139,6 @@ impl Flow {
             State::Proxy(proxy) => proxy.deadline(last_seen, config),
         }
     }
-}
-
-/// The IPv4 end of a flow. Flows of IPv6 are only ever denied, so their ends are never used.
-fn endpoint(address: IpAddr, port: u16) -> SocketAddrV4 {
-    let address = match address {
-        IpAddr::V4(address) => address,
-        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
-    };
-    SocketAddrV4::new(address, port)
 }
 
 /// Hash maps here are looked up, never iterated: their order must not reach behaviour.
@@ -206,7 +197,9 @@ impl FlowTable {
     pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
         let flow = self.slots.get_mut(id as usize)?.take()?;
         self.by_key.remove(&flow.head.key);
-        if let Some(outside) = flow.head.outside {
+        if let Some(outside) = flow.head.outside
+            && outside.is_ipv4()
+        {
             self.ports.release(flow.head.key.protocol, outside.port());
         }
         if let Some(at) = flow.armed {
@@ -216,14 +209,19 @@ impl FlowTable {
         Some(flow)
     }
 
-    /// Gives the flow its outside endpoint; false when no port is left.
+    /// Gives the flow its outside endpoint; false when no port is left. IPv6 keeps the client's own: nothing is
+    /// translated, so the flow is found by its five-tuple on this side too.
     pub(super) fn translate(&mut self, id: FlowId, address: Ipv4Addr) -> bool {
         let Some(flow) = self.slots.get_mut(id as usize).and_then(Option::as_mut) else {
             return false;
         };
         let key = &flow.head.key;
+        if matches!(key.source, IpAddr::V6(_)) {
+            flow.head.outside = Some(flow.head.client);
+            return true;
+        }
         let port = self.ports.allocate(key.protocol, key.source_port, id);
-        flow.head.outside = port.map(|port| SocketAddrV4::new(address, port));
+        flow.head.outside = port.map(|port| SocketAddr::new(address.into(), port));
         port.is_some()
     }
 

@@ -14,7 +14,7 @@ use super::counters::DropReason;
 use crate::policy::{FiveTuple, Protocol};
 
 pub(super) const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
+pub(super) const IPV6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
 const ICMP_HEADER: usize = 8;
 /// What a sender without the option accepts (RFC 9293 section 3.7.1).
@@ -140,6 +140,36 @@ impl Packet<'_> {
         key
     }
 
+    /// The flow that this packet from outside answers, as [`key`](Self::key) names it; for IPv6, where no outside port
+    /// stands for it. `None` for what answers nothing.
+    pub(super) fn answered(&self) -> Option<FiveTuple> {
+        let tuple = self.five_tuple();
+        let source_port = match self.transport {
+            Transport::Tcp(_) | Transport::Udp { .. } => tuple.destination_port,
+            Transport::EchoReply { identifier } => identifier,
+            Transport::EchoRequest { .. }
+            | Transport::IcmpError { .. }
+            | Transport::OtherIcmp
+            | Transport::Other(_) => return None,
+        };
+        Some(FiveTuple {
+            protocol: tuple.protocol,
+            source: self.destination,
+            source_port,
+            destination: self.source,
+            destination_port: tuple.source_port,
+        })
+    }
+
+    /// Length of the IP header: neither options nor extension headers get past [`parse`].
+    pub(super) fn header(&self) -> usize {
+        if self.source.is_ipv4() {
+            IPV4_HEADER
+        } else {
+            IPV6_HEADER
+        }
+    }
+
     pub(super) fn size(&self) -> u16 {
         u16::try_from(self.bytes.len()).unwrap_or(u16::MAX)
     }
@@ -147,18 +177,25 @@ impl Packet<'_> {
     /// Whether the transport checksum is right. A forwarded packet keeps a wrong one and its receiver drops it; the
     /// gateway asks only about segments that it consumes itself.
     pub(super) fn transport_checksum_is_right(&self) -> bool {
-        let (IpAddr::V4(source), IpAddr::V4(destination), Some(transport)) =
-            (self.source, self.destination, self.bytes.get(IPV4_HEADER..))
-        else {
+        let Some(transport) = self.bytes.get(self.header()..) else {
             return false;
         };
+        let addresses = match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => Sum16BitWords::new()
+                .add_4bytes(source.octets())
+                .add_4bytes(destination.octets())
+                .add_2bytes([0, self.bytes[9]]),
+            (IpAddr::V6(source), IpAddr::V6(destination)) => Sum16BitWords::new()
+                .add_16bytes(source.octets())
+                .add_16bytes(destination.octets())
+                .add_2bytes([0, self.bytes[6]]),
+            _ => return false,
+        };
+        // IP lengths are 16 bits wide, so the upper half of IPv6's pseudo header is always zero.
         let [high, low] = u16::try_from(transport.len())
             .unwrap_or(u16::MAX)
             .to_be_bytes();
-        Sum16BitWords::new()
-            .add_4bytes(source.octets())
-            .add_4bytes(destination.octets())
-            .add_2bytes([0, self.bytes[9]])
+        addresses
             .add_2bytes([high, low])
             .add_slice(transport)
             .ones_complement()
@@ -203,7 +240,8 @@ fn ipv4(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
     })
 }
 
-/// IPv6 is decided and logged like IPv4, but never translated: the gateway has no address of that family outside.
+/// Extension headers are refused whole: behind one, ports and the real destination can hide (RFC 7045 section 2.1), and no
+/// rule could then say what it decided about.
 fn ipv6(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
     let header = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| DropReason::Malformed)?;
     let end = IPV6_HEADER + usize::from(header.payload_length());
@@ -211,12 +249,10 @@ fn ipv6(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
     let payload = &bytes[IPV6_HEADER..];
     let transport = match header.next_header() {
         IpNumber::IPV6_FRAGMENTATION_HEADER => return Err(DropReason::Fragment),
-        IpNumber::IPV6_HEADER_HOP_BY_HOP
-        | IpNumber::IPV6_ROUTE_HEADER
-        | IpNumber::IPV6_DESTINATION_OPTIONS => {
-            return Err(DropReason::HeaderOptions);
-        }
-        IpNumber::IPV6_ICMP => Transport::OtherIcmp,
+        number if number.is_ipv6_ext_header_value() => return Err(DropReason::HeaderOptions),
+        IpNumber::IPV6_ICMP => icmpv6(payload)?,
+        // ICMPv4 inside IPv6 is no protocol, but the rules would take it for one.
+        IpNumber::ICMP => return Err(DropReason::Malformed),
         protocol => transport(protocol, payload)?,
     };
     Ok(Packet {
@@ -275,6 +311,19 @@ fn icmp(payload: &[u8]) -> Result<Transport<'_>, DropReason> {
             kind,
             about: quoted(&payload[ICMP_HEADER..]).ok_or(DropReason::Malformed)?,
         },
+        _ => Transport::OtherIcmp,
+    })
+}
+
+/// Errors are not followed to the flow they are about: they pass in neither direction.
+fn icmpv6(payload: &[u8]) -> Result<Transport<'_>, DropReason> {
+    const ECHO_REQUEST: u8 = 128;
+    const ECHO_REPLY: u8 = 129;
+    let &[kind, _, _, _, high, low, _, _] = payload.first_chunk().ok_or(DropReason::Malformed)?;
+    let identifier = u16::from_be_bytes([high, low]);
+    Ok(match kind {
+        ECHO_REQUEST => Transport::EchoRequest { identifier },
+        ECHO_REPLY => Transport::EchoReply { identifier },
         _ => Transport::OtherIcmp,
     })
 }

@@ -31,8 +31,9 @@ use super::{
 };
 use crate::{policy::Application, record::SessionEnd, time::Now};
 
-/// The largest segment on links of 1500 bytes (RFC 6691).
+/// The largest segment on links of 1500 bytes, by family (RFC 6691).
 const MAXIMUM_SEGMENT_SIZE: u16 = 1460;
+const MAXIMUM_SEGMENT_SIZE_IPV6: u16 = 1440;
 
 /// The state machine of one proxied flow.
 pub(super) struct Proxy {
@@ -137,7 +138,7 @@ impl Proxy {
         let proxy = Self {
             client: Client {
                 gateway_isn,
-                maximum_segment_size: segment.maximum_segment_size().min(MAXIMUM_SEGMENT_SIZE),
+                maximum_segment_size: segment.maximum_segment_size().min(largest_segment(head)),
                 window: segment.window,
                 acknowledged: gateway_isn.wrapping_add(1),
                 sequence: first,
@@ -282,7 +283,7 @@ impl Proxy {
 
     fn answer_syn(&self, core: &mut Core, head: &Head) {
         let syn = Kind::Syn {
-            maximum_segment_size: MAXIMUM_SEGMENT_SIZE,
+            maximum_segment_size: largest_segment(head),
         };
         self.to_client(core, head, self.client.gateway_isn, syn, self.window());
     }
@@ -322,6 +323,15 @@ impl Proxy {
             payload: &[],
         };
         core.transmit(Side::Outside, emit.packet());
+    }
+}
+
+/// The largest segment that either end of this flow may be sent.
+fn largest_segment(head: &Head) -> u16 {
+    if head.destination.is_ipv4() {
+        MAXIMUM_SEGMENT_SIZE
+    } else {
+        MAXIMUM_SEGMENT_SIZE_IPV6
     }
 }
 

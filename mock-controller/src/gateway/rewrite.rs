@@ -1,6 +1,6 @@
 //! Packets on their way through: one copy, changed in place, checksums updated from what changed (RFC 1624).
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use etherparse::checksum::Sum16BitWords;
 
@@ -11,6 +11,9 @@ const TTL: usize = 8;
 const IP_CHECKSUM: usize = 10;
 const IP_SOURCE: usize = 12;
 const IP_DESTINATION: usize = 16;
+const IPV6_HOP_LIMIT: usize = 7;
+const IPV6_SOURCE: usize = 8;
+const IPV6_DESTINATION: usize = 24;
 const ICMP_HEADER: usize = 8;
 
 /// A packet being translated.
@@ -24,21 +27,26 @@ pub(super) struct Rewrite {
 
 #[derive(Clone, Copy)]
 struct Layout {
+    /// Where the transport header starts.
+    transport: usize,
+    /// IPv6 has no header checksum.
+    is_ipv4: bool,
     source_port: Option<usize>,
     destination_port: Option<usize>,
     checksum: usize,
-    /// Addresses count into the checksum of TCP and UDP, not into that of ICMP.
+    /// Addresses count into the checksum of TCP, UDP and ICMPv6, not into that of ICMP.
     pseudo_header: bool,
     /// For UDP over IPv4 a checksum of zero means that there is none (RFC 768).
     zero_means_none: bool,
 }
 
 impl Rewrite {
-    /// Starts to forward an IPv4 packet: a copy with its TTL one lower. `None` when the TTL runs out here, or the packet
-    /// can't be translated.
+    /// Starts to forward a packet: a copy with its TTL one lower. `None` when the TTL runs out here, or the packet can't
+    /// be translated.
     pub(super) fn forward(packet: &Packet<'_>) -> Option<Self> {
-        let layout = layout(&packet.transport)?;
-        if !packet.source.is_ipv4() || packet.bytes[TTL] <= 1 {
+        let layout = layout(packet)?;
+        let ttl_at = if layout.is_ipv4 { TTL } else { IPV6_HOP_LIMIT };
+        if packet.bytes[ttl_at] <= 1 {
             return None;
         }
         let mut rewrite = Self {
@@ -48,41 +56,43 @@ impl Rewrite {
             transport: Change::default(),
         };
         // The TTL shares its checksum word with the protocol number.
-        let [ttl, protocol] = [rewrite.bytes[TTL], rewrite.bytes[TTL + 1]];
+        let [ttl, protocol] = [rewrite.bytes[ttl_at], rewrite.bytes[ttl_at + 1]];
         rewrite.ip.word([ttl, protocol], [ttl - 1, protocol]);
-        rewrite.bytes[TTL] = ttl - 1;
+        rewrite.bytes[ttl_at] = ttl - 1;
         Some(rewrite)
     }
 
-    pub(super) fn source(&mut self, endpoint: SocketAddrV4) {
-        self.address(IP_SOURCE, *endpoint.ip());
+    pub(super) fn source(&mut self, endpoint: SocketAddr) {
+        self.address([IP_SOURCE, IPV6_SOURCE], endpoint.ip());
         if let Some(at) = self.layout.source_port {
             self.word(at, endpoint.port());
         }
     }
 
-    pub(super) fn destination(&mut self, endpoint: SocketAddrV4) {
-        self.address(IP_DESTINATION, *endpoint.ip());
+    pub(super) fn destination(&mut self, endpoint: SocketAddr) {
+        self.address([IP_DESTINATION, IPV6_DESTINATION], endpoint.ip());
         if let Some(at) = self.layout.destination_port {
             self.word(at, endpoint.port());
         }
     }
 
     pub(super) fn tcp_sequence(&mut self, sequence: u32) {
-        self.long(IPV4_HEADER + 4, sequence);
+        self.long(self.layout.transport + 4, sequence);
     }
 
     pub(super) fn tcp_acknowledgment(&mut self, acknowledgment: u32) {
-        self.long(IPV4_HEADER + 8, acknowledgment);
+        self.long(self.layout.transport + 8, acknowledgment);
     }
 
     pub(super) fn tcp_window(&mut self, window: u16) {
-        self.word(IPV4_HEADER + 14, window);
+        self.word(self.layout.transport + 14, window);
     }
 
     /// The translated packet.
     pub(super) fn finish(mut self) -> Vec<u8> {
-        self.ip.apply(&mut self.bytes, IP_CHECKSUM);
+        if self.layout.is_ipv4 {
+            self.ip.apply(&mut self.bytes, IP_CHECKSUM);
+        }
         let at = self.layout.checksum;
         if !(self.layout.zero_means_none && self.bytes[at..at + 2] == [0, 0]) {
             self.transport.apply(&mut self.bytes, at);
@@ -93,8 +103,16 @@ impl Rewrite {
         self.bytes
     }
 
-    fn address(&mut self, at: usize, address: Ipv4Addr) {
-        for (index, new) in address.octets().chunks_exact(2).enumerate() {
+    /// Writes an address to its place in the header of its family.
+    fn address(&mut self, [ipv4_at, ipv6_at]: [usize; 2], address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => self.octets(ipv4_at, &address.octets()),
+            IpAddr::V6(address) => self.octets(ipv6_at, &address.octets()),
+        }
+    }
+
+    fn octets(&mut self, at: usize, octets: &[u8]) {
+        for (index, new) in octets.chunks_exact(2).enumerate() {
             let at = at + index * 2;
             let (old, new) = ([self.bytes[at], self.bytes[at + 1]], [new[0], new[1]]);
             self.ip.word(old, new);
@@ -126,7 +144,7 @@ pub(super) fn icmp_error_inward(
     client: SocketAddrV4,
 ) -> Option<Vec<u8>> {
     let mut rewrite = Rewrite::forward(packet)?;
-    rewrite.address(IP_DESTINATION, *client.ip());
+    rewrite.octets(IP_DESTINATION, &client.ip().octets());
     let quoted = IPV4_HEADER + ICMP_HEADER;
     let port_at = quoted
         + IPV4_HEADER
@@ -155,27 +173,31 @@ pub(super) fn icmp_error_inward(
     Some(rewrite.finish())
 }
 
-fn layout(transport: &Transport<'_>) -> Option<Layout> {
+fn layout(packet: &Packet<'_>) -> Option<Layout> {
+    let (at, is_ipv4) = (packet.header(), packet.source.is_ipv4());
     let tcp = Layout {
-        source_port: Some(IPV4_HEADER),
-        destination_port: Some(IPV4_HEADER + 2),
-        checksum: IPV4_HEADER + 16,
+        transport: at,
+        is_ipv4,
+        source_port: Some(at),
+        destination_port: Some(at + 2),
+        checksum: at + 16,
         pseudo_header: true,
         zero_means_none: false,
     };
     let icmp = Layout {
         source_port: None,
         destination_port: None,
-        checksum: IPV4_HEADER + 2,
-        pseudo_header: false,
-        zero_means_none: false,
+        checksum: at + 2,
+        // RFC 4443 section 2.3.
+        pseudo_header: !is_ipv4,
+        ..tcp
     };
-    let identifier = Some(IPV4_HEADER + 4);
-    match transport {
+    let identifier = Some(at + 4);
+    match packet.transport {
         Transport::Tcp(_) => Some(tcp),
         Transport::Udp { .. } => Some(Layout {
-            checksum: IPV4_HEADER + 6,
-            zero_means_none: true,
+            checksum: at + 6,
+            zero_means_none: is_ipv4,
             ..tcp
         }),
         Transport::EchoRequest { .. } => Some(Layout {

@@ -5,6 +5,7 @@
 mod deny;
 mod filter;
 pub(super) mod hello;
+mod ipv6;
 mod peer;
 mod permit;
 mod restart;

@@ -4,7 +4,7 @@
 //! else talks to it through [`Commands`], which take effect in the order they were sent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc as std_mpsc};
@@ -53,7 +53,7 @@ pub(super) enum Command {
     },
     OutsideSource {
         flow: FiveTuple,
-        reply: oneshot::Sender<Option<SocketAddrV4>>,
+        reply: oneshot::Sender<Option<SocketAddr>>,
     },
     Counters(oneshot::Sender<Counters>),
     Drops(oneshot::Sender<Drops>),

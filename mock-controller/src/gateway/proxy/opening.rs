@@ -1,6 +1,6 @@
 //! After a permit: the flow is opened to the destination, and what the client said is said again.
 
-use super::{MAXIMUM_SEGMENT_SIZE, Next, Phase, Proxy, Retry, Server, before, min_seq};
+use super::{Next, Phase, Proxy, Retry, Server, before, largest_segment, min_seq};
 use crate::{
     gateway::{
         DropReason, Side,
@@ -109,7 +109,7 @@ impl Proxy {
                     shift: self.client.gateway_isn.wrapping_sub(segment.sequence),
                     maximum_segment_size: segment
                         .maximum_segment_size()
-                        .clamp(LEAST_SEGMENT_SIZE, MAXIMUM_SEGMENT_SIZE),
+                        .clamp(LEAST_SEGMENT_SIZE, largest_segment(head)),
                     window: segment.window,
                     acknowledged: start,
                     sent: start,

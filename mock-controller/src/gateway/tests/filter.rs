@@ -300,23 +300,6 @@ fn stray_segment() -> Vec<u8> {
 }
 
 #[test]
-fn options_and_ipv6_are_decided_but_never_leave() {
-    let mut gateway = gateway(vec![]);
-    let mut packet = Vec::new();
-    PacketBuilder::ipv6([0xfd; 16], [0x20; 16], 64)
-        .udp(1, 53)
-        .write(&mut packet, b"x")
-        .unwrap();
-    gateway.handle_inside(at(START), &packet);
-    assert!(
-        matches!(gateway.poll_record(), Some(LogRecord::L4(record)) if record.flow.source.is_ipv6())
-    );
-    gateway.set_policy(at(START), snapshot(permit_all()));
-    gateway.handle_inside(at(START), &packet);
-    assert_eq!(transmit(&mut gateway), None);
-}
-
-#[test]
 fn past_its_limits_the_gateway_fails_closed() {
     let config = Config {
         limits: Limits {

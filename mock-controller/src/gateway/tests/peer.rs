@@ -3,7 +3,12 @@
 //! Strict as a receiver (a reset counts only at the exact sequence number), simple as a sender (a plan of segments, then
 //! one segment per timeout).
 
-use std::{collections::VecDeque, net::SocketAddrV4, ops::Range, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    time::Duration,
+};
 
 use etherparse::{PacketBuilder, SlicedPacket, TransportSlice};
 
@@ -12,8 +17,8 @@ const WINDOW: u16 = 60_000;
 const SEGMENT: usize = 1460;
 
 pub(super) struct Peer {
-    local: SocketAddrV4,
-    remote: Option<SocketAddrV4>,
+    local: SocketAddr,
+    remote: Option<SocketAddr>,
     isn: u32,
     peer_isn: Option<u32>,
     established: bool,
@@ -39,14 +44,14 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(local: SocketAddrV4, isn: u32, stream: Vec<u8>) -> Self {
+    pub(super) fn new(local: impl Into<SocketAddr>, isn: u32, stream: Vec<u8>) -> Self {
         let whole = 0..stream.len();
         let plan = whole
             .step_by(SEGMENT)
             .map(|at| at..(at + SEGMENT).min(stream.len()))
             .collect();
         Self {
-            local,
+            local: local.into(),
             remote: None,
             isn,
             peer_isn: None,
@@ -74,8 +79,8 @@ impl Peer {
         self
     }
 
-    pub(super) fn connect(&mut self, now: Duration, remote: SocketAddrV4) {
-        self.remote = Some(remote);
+    pub(super) fn connect(&mut self, now: Duration, remote: impl Into<SocketAddr>) {
+        self.remote = Some(remote.into());
         self.send_syn();
         self.timer = Some(now + TIMEOUT);
     }
@@ -158,8 +163,7 @@ impl Peer {
             }
             self.peer_isn = Some(tcp.sequence_number());
             if self.remote.is_none() {
-                let ip = etherparse::Ipv4HeaderSlice::from_slice(packet).unwrap();
-                self.remote = Some(SocketAddrV4::new(ip.source_addr(), tcp.source_port()));
+                self.remote = Some(SocketAddr::new(source_of(packet), tcp.source_port()));
             }
             if !tcp.ack() {
                 return self.send_syn();
@@ -311,12 +315,16 @@ impl Peer {
 
     fn builder(&self, sequence: u32) -> etherparse::PacketBuilderStep<etherparse::TcpHeader> {
         let remote = self.remote.unwrap();
-        PacketBuilder::ipv4(self.local.ip().octets(), remote.ip().octets(), 64).tcp(
-            self.local.port(),
-            remote.port(),
-            sequence,
-            WINDOW,
-        )
+        let ip = match (self.local.ip(), remote.ip()) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => {
+                PacketBuilder::ipv4(local.octets(), remote.octets(), 64)
+            }
+            (IpAddr::V6(local), IpAddr::V6(remote)) => {
+                PacketBuilder::ipv6(local.octets(), remote.octets(), 64)
+            }
+            ends => panic!("the ends {ends:?} are of two families"),
+        };
+        ip.tcp(self.local.port(), remote.port(), sequence, WINDOW)
     }
 
     fn push(
@@ -327,5 +335,13 @@ impl Peer {
         let mut packet = Vec::new();
         builder.write(&mut packet, payload).unwrap();
         self.out.push_back(packet);
+    }
+}
+
+/// Who sent a packet of either family.
+fn source_of(packet: &[u8]) -> IpAddr {
+    match packet[0] >> 4 {
+        4 => IpAddr::from(<[u8; 4]>::try_from(&packet[12..16]).unwrap()),
+        _ => IpAddr::from(<[u8; 16]>::try_from(&packet[8..24]).unwrap()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
     time::Duration,
 };
@@ -50,6 +50,16 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(gateway: Gateway, client: Peer, server: Option<Peer>) -> Self {
+        Self::reaching(gateway, client, server, SERVER.into())
+    }
+
+    /// The client connects to `destination`.
+    pub(super) fn reaching(
+        gateway: Gateway,
+        client: Peer,
+        server: Option<Peer>,
+        destination: SocketAddr,
+    ) -> Self {
         let mut world = Self {
             now: Duration::from_secs(1),
             gateway,
@@ -60,7 +70,7 @@ impl World {
             records: Vec::new(),
             sent: BTreeMap::new(),
         };
-        world.client.connect(world.now, SERVER);
+        world.client.connect(world.now, destination);
         world
     }
 
@@ -159,6 +169,9 @@ pub(super) fn at(monotonic: Duration) -> Now {
 /// Asserts that every checksum of a packet is right, with the library's arithmetic over the whole packet.
 pub(super) fn check(packet: &[u8]) {
     let sliced = SlicedPacket::from_ip(packet).expect("the gateway emits whole packets");
+    if packet[0] >> 4 == 6 {
+        return check_ipv6(packet, &sliced);
+    }
     let ip = etherparse::Ipv4HeaderSlice::from_slice(packet).unwrap();
     assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum());
     assert_eq!(usize::from(ip.total_len()), packet.len());
@@ -182,6 +195,29 @@ pub(super) fn check(packet: &[u8]) {
         TransportSlice::Icmpv4(icmp) => {
             let expected = icmp.icmp_type().calc_checksum(icmp.payload());
             assert_eq!(icmp.checksum(), expected);
+        }
+        other => panic!("unexpected transport {other:?}"),
+    }
+}
+
+fn check_ipv6(packet: &[u8], sliced: &SlicedPacket<'_>) {
+    let ip = etherparse::Ipv6HeaderSlice::from_slice(packet).unwrap();
+    assert_eq!(usize::from(ip.payload_length()) + 40, packet.len());
+    let (source, destination) = (ip.source(), ip.destination());
+    match sliced.transport.as_ref().unwrap() {
+        TransportSlice::Tcp(tcp) => {
+            assert_eq!(
+                Ok(tcp.checksum()),
+                tcp.calc_checksum_ipv6(source, destination)
+            );
+        }
+        TransportSlice::Udp(udp) => {
+            let header = udp.to_header();
+            let expected = header.calc_checksum_ipv6_raw(source, destination, udp.payload());
+            assert_eq!(Ok(udp.checksum()), expected);
+        }
+        TransportSlice::Icmpv6(icmp) => {
+            assert!(icmp.is_checksum_valid(source, destination));
         }
         other => panic!("unexpected transport {other:?}"),
     }
