@@ -48,6 +48,10 @@ pub enum Command {
     Up(UpArgs),
     /// Measure the embedded cluster: start-up, a proven denial, memory. Prints figures, asserts nothing.
     Bench(BenchArgs),
+    /// Draw policies and flows from a seed, send hundreds of probes through one cluster, and compare each with a model
+    /// of the documented policy.
+    #[command(after_help = FUZZ_HELP)]
+    FuzzPolicy(FuzzArgs),
     /// Run one role of the system in the foreground, configured by the environment variables its --help lists.
     #[command(subcommand)]
     Serve(Box<Role>),
@@ -205,3 +209,46 @@ pub struct BenchArgs {
     #[arg(long, value_name = "DIR", env = "CONTAINMENT_PROJECT_DIR")]
     pub project_dir: Option<PathBuf>,
 }
+
+/// Options of `fuzz-policy`.
+#[derive(Debug, Clone, Args)]
+pub struct FuzzArgs {
+    /// Draws the policies and the flows; the same seed draws the same ones.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Cells of the table: probes that are sent and compared.
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    pub count: u16,
+    /// Where the table and its evidence go; a folder per run is made in it.
+    #[arg(
+        long,
+        short = 'o',
+        value_name = "DIR",
+        default_value = "containment-results"
+    )]
+    pub output_dir: PathBuf,
+    /// Switch on a seeded fault of scenarios/faults.yaml (repeatable), to see it found and shrunk.
+    #[arg(long = "fault", value_name = "ID")]
+    pub faults: Vec<String>,
+    /// The project's folder: holds scenarios/. Default: this folder or the nearest one above it.
+    #[arg(long, value_name = "DIR", env = "CONTAINMENT_PROJECT_DIR")]
+    pub project_dir: Option<PathBuf>,
+}
+
+const FUZZ_HELP: &str = "\
+What it does:
+  Six servers get lists, deny-all or nothing, as the seed says, and are created through the orchestrator's API in one
+  embedded cluster; a seventh Pod belongs to no server. Each of them sends each drawn flow: TLS with listed names,
+  look-alikes, capitals, another host's name or none; plain HTTP, raw TCP, UDP, echo; on port 443 and on others. What
+  arrived at the far ends, what left the gateway and what its log says is compared, cell by cell, with a model written
+  from the vendors' documents alone. The first cell that differs is shrunk to a minimal policy and flow, each smaller
+  one played again in a cluster of its own.
+
+Exit codes:
+  0 every cell as documented   1 a cell differs   2 usage or environment   3 a cell is unproven
+  4 positive control broken   70 harness fault
+
+Examples:
+  containment fuzz-policy                                       500 cells of seed 1
+  containment fuzz-policy --seed 42 --count 2000                more of another
+  containment fuzz-policy --seed 1 --fault permit-missing-sni   see a defect found and shrunk";

@@ -9,6 +9,7 @@
 //! | [`event`]       | what can happen, as types                                      |
 //! | [`folder`]      | names of the files                                             |
 //! | [`recorder`]    | the writer, and waiting for something to be recorded           |
+//! | [`index`]       | what waits ask for, without reading all events again           |
 //! | [`gateway_log`] | the firewall vendor's two log record formats                   |
 //! | [`capture`]     | packets out of pcapng files, also unfinished ones              |
 //! | [`receipts`]    | what far ends saw, grouped by connection                       |
@@ -20,6 +21,7 @@ pub mod digest;
 pub mod event;
 pub mod folder;
 pub mod gateway_log;
+pub mod index;
 pub mod observe;
 pub mod receipts;
 pub mod recorder;
@@ -31,6 +33,7 @@ pub use event::{
 };
 pub use folder::Folder;
 pub use gateway_log::{Action, GatewayLog, GatewayRecord};
+pub use index::{Decision, Index};
 pub use recorder::Recorder;
 
 use std::path::PathBuf;

@@ -19,12 +19,14 @@
 //! | [`logged`]      | that a decision is in the log, and leads to the server               |
 //! | [`spread`]      | that a canary is where it may be, and nowhere else                   |
 //! | [`update`]      | that a policy change took effect in time                             |
+//! | [`model`]       | that flows come to what the documents say, hundreds at once          |
 
 mod correlate;
 pub mod denial;
 pub mod fact;
 mod finding;
 pub mod logged;
+pub mod model;
 pub mod observation;
 pub mod permit;
 pub mod result;

@@ -5,6 +5,7 @@
 //! tier. What it sees goes to the evidence folder first; steps ask the folder, not the lab.
 
 pub mod agent;
+mod batch;
 pub mod orchestrator;
 mod probing;
 mod reports;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::evidence::observe::Captures;
-use crate::evidence::{Event, Recorded, Recorder, ToolCall};
+use crate::evidence::{Event, Index, Recorded, Recorder, ToolCall};
 use crate::run::RunContext;
 use crate::scenario_data::ServerManifest;
 use crate::scenario_data::tier_one::TierOne;
@@ -198,6 +199,26 @@ impl Lab {
         name: &str,
         manifest: &ServerManifest,
     ) -> Result<Server, Error> {
+        let server = self.launch(name, manifest).await?;
+        self.servers.insert(name.to_owned(), server.clone());
+        Ok(server)
+    }
+
+    /// [`Lab::run_server`] for many at once.
+    ///
+    /// # Errors
+    /// For the first that is refused or does not become ready.
+    pub async fn run_servers(&mut self, all: &[(String, ServerManifest)]) -> Result<(), Error> {
+        let launches = all
+            .iter()
+            .map(|(name, manifest)| self.launch(name, manifest));
+        let launched = futures::future::try_join_all(launches).await?;
+        let names = all.iter().map(|(name, _)| name.clone());
+        self.servers.extend(names.zip(launched));
+        Ok(())
+    }
+
+    async fn launch(&self, name: &str, manifest: &ServerManifest) -> Result<Server, Error> {
         let created = self.orchestrator.create(&manifest.manifest).await?;
         self.recorder.record(Event::ServerCreated {
             id: created.id.clone(),
@@ -226,7 +247,6 @@ impl Lab {
             &self.cancel,
             &self.tasks,
         );
-        self.servers.insert(name.to_owned(), server.clone());
         Ok(server)
     }
 
@@ -381,12 +401,9 @@ impl Lab {
         .await?;
         self.probes.push(running);
         let what = format!("the probe {label:?} to announce its first packet");
-        self.see(
-            what,
-            self.context.deadlines.probe_result,
-            probing::announced(label),
-        )
-        .await
+        let announced = |index: &Index| index.attempt(label).map(drop);
+        self.see_indexed(what, self.context.deadlines.probe_result, announced)
+            .await
     }
 
     /// Waits until `found` sees in the recorded events what it looks for.
@@ -409,6 +426,28 @@ impl Lab {
                 self.recorder.wait_for(2 * deadline, found),
             )
             .await?;
+        seen.ok_or_else(|| {
+            TimedOut {
+                what,
+                waited: deadline,
+            }
+            .into()
+        })
+    }
+
+    /// [`Lab::see`] for what the index of the events knows.
+    ///
+    /// # Errors
+    /// When it does not within `deadline`.
+    pub async fn see_indexed<T>(
+        &self,
+        what: impl Into<String>,
+        deadline: Duration,
+        found: impl FnMut(&Index) -> Option<T>,
+    ) -> Result<T, Error> {
+        let what = what.into();
+        let wait = self.recorder.wait_for_indexed(2 * deadline, found);
+        let seen = self.waiting.until(what.clone(), deadline, wait).await?;
         seen.ok_or_else(|| {
             TimedOut {
                 what,

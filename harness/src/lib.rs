@@ -21,6 +21,7 @@
 //! | [`tier`] | where clusters come from: one trait, three tenants |
 //! | [`judge`] | expectation against observation; pure |
 //! | [`evidence`] | the append-only folder of a scenario, its readers and parsers |
+//! | [`fuzz`] | drawn policies and flows, compared with the model of the documented policy |
 //! | [`report`], [`outcome`] | what a run came to, as a pure function of the evidence |
 //! | [`detection`] | who tests the tests: seeded faults against scenarios |
 //! | [`doctor`] | what this machine can run |
@@ -41,6 +42,7 @@ pub mod detection;
 pub mod doctor;
 pub mod evidence;
 pub mod fault;
+pub mod fuzz;
 pub mod judge;
 pub mod lab;
 pub mod listing;

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command, Role, RunArgs, SelectionArgs};
 use crate::outcome::ExitCode;
-use crate::{bench, detection, doctor, listing, run, up};
+use crate::{bench, detection, doctor, fuzz, listing, run, up};
 
 /// Runs a command. Must be called before the process has threads: without root it first makes a user namespace.
 pub fn main(cli: Cli) -> ProcessCode {
@@ -70,6 +70,10 @@ async fn execute(command: Command, binary: PathBuf) -> ProcessCode {
             Ok(()) => ProcessCode::SUCCESS,
             Err(error) => fail(&error, error.exit_code()),
         },
+        Command::FuzzPolicy(args) => match fuzz::fuzz_policy(&args, binary).await {
+            Ok(code) => code.into(),
+            Err(error) => fail(&error, error.exit_code()),
+        },
         Command::Serve(role) => serve(*role).await,
         Command::Probe(args) => finish(fixtures::probe::run(args).await),
     }
@@ -117,7 +121,7 @@ fn finish<E: std::error::Error>(result: Result<(), E>) -> ProcessCode {
 fn needs_namespaces(command: &Command) -> bool {
     match command {
         Command::Run(args) => !args.list,
-        Command::Faults(_) | Command::Up(_) | Command::Bench(_) => true,
+        Command::Faults(_) | Command::Up(_) | Command::Bench(_) | Command::FuzzPolicy(_) => true,
         Command::Doctor | Command::List(_) | Command::Serve(_) | Command::Probe(_) => false,
     }
 }

@@ -96,10 +96,26 @@ impl RunContext {
         binary: PathBuf,
         purpose: &str,
     ) -> Result<Self, Error> {
-        crate::tier::embedded::preflight()?;
         let folder =
             std::env::temp_dir().join(format!("containment-{purpose}-{}", std::process::id()));
-        Self::new(Project::find(project_dir)?, binary, 1, Vec::new(), folder)
+        Self::seeded(project_dir, binary, folder, 1, &[])
+    }
+
+    /// The context of a command that runs no scenarios and leaves evidence in `folder`, with seeded faults by their names.
+    ///
+    /// # Errors
+    /// As there, and when nobody seeded such a fault.
+    pub fn seeded(
+        project_dir: Option<&Path>,
+        binary: PathBuf,
+        folder: PathBuf,
+        seed: u64,
+        faults: &[String],
+    ) -> Result<Self, Error> {
+        crate::tier::embedded::preflight()?;
+        let project = Project::find(project_dir)?;
+        let faults = project.faults(faults)?;
+        Self::new(project, binary, seed, faults, folder)
     }
 
     pub(crate) fn new(

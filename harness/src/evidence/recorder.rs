@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::folder::{self, Folder};
-use super::{Error, Event, PolicyObject, Recorded};
+use super::{Error, Event, Index, PolicyObject, Recorded};
 use crate::judge::CheckResult;
 
 /// Bound of one file. A scenario writes some tens of kilobytes; this much is an attack or a loop.
@@ -42,6 +42,7 @@ struct State {
     events: Appender,
     others: BTreeMap<String, Appender>,
     mirror: Vec<Arc<Recorded>>,
+    index: Index,
     gateway_lines: u64,
     checks: Vec<CheckResult>,
     first_error: Option<Arc<Error>>,
@@ -84,6 +85,7 @@ impl Recorder {
                     events,
                     others: BTreeMap::new(),
                     mirror: Vec::new(),
+                    index: Index::default(),
                     gateway_lines: 0,
                     checks: Vec::new(),
                     first_error: None,
@@ -236,6 +238,27 @@ impl Recorder {
         tokio::time::timeout(deadline, wait).await.ok().flatten()
     }
 
+    /// [`Recorder::wait_for`] for what the index knows: its cost does not grow with what was recorded before. `found`
+    /// looks while nothing can be recorded; it must not record anything itself.
+    pub async fn wait_for_indexed<T>(
+        &self,
+        deadline: Duration,
+        mut found: impl FnMut(&Index) -> Option<T>,
+    ) -> Option<T> {
+        let mut recorded = self.inner.recorded.subscribe();
+        let wait = async {
+            loop {
+                recorded.mark_unchanged();
+                let value = found(&self.lock().index);
+                if value.is_some() {
+                    return value;
+                }
+                recorded.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(deadline, wait).await.ok().flatten()
+    }
+
     /// The first error of this folder. Evidence that could not be written makes the scenario a
     /// harness error.
     pub fn health(&self) -> Result<(), Arc<Error>> {
@@ -271,6 +294,7 @@ impl State {
         let full = matches!(written, Err(Error::Full { .. }));
         keep_first(&mut self.first_error, written);
         if !full {
+            self.index.add(&recorded);
             self.mirror.push(Arc::clone(&recorded));
         }
         recorded

@@ -1,15 +1,13 @@
 //! Probes: one attempt of a process inside a Pod to reach a far end, run over exec as on any cluster.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, AttachParams};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use kube::api::{Api, AttachParams, AttachedProcess};
+use tokio::io::{AsyncBufReadExt as _, AsyncWrite, BufReader};
 use tokio::task::AbortHandle;
 
 use super::Error;
 use super::reports::Reports;
-use crate::evidence::{Event, Recorded, Recorder};
+use crate::evidence::{Event, Recorder};
 
 /// What to send, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,58 +96,52 @@ impl RunningProbe {
             .stdin(false)
             .stdout(true)
             .stderr(true);
-        let mut process =
+        let process =
             api.exec(pod, probe.command(), &parameters)
                 .await
                 .map_err(Error::kubernetes(format!(
                     "run a probe in {namespace}/{pod}"
                 )))?;
-        let (stdout, stderr) = (process.stdout(), process.stderr());
-        let mut reports = Reports::new(recorder.clone(), label);
-        let notes = (recorder.clone(), label.to_owned());
-        let task = tokio::spawn(async move {
-            let errors = async {
-                let Some(stderr) = stderr else { return };
-                let mut lines = BufReader::new(stderr).lines();
-                while let Ok(Some(line)) = lines.next_line().await {
-                    notes.0.record(Event::Note {
-                        text: format!("the probe {:?} says: {line}", notes.1),
-                    });
-                }
-            };
-            let output = async {
-                let Some(stdout) = stdout else { return };
-                let mut lines = BufReader::new(stdout).lines();
-                while let Ok(Some(line)) = lines.next_line().await {
-                    reports.line(&line);
-                }
-            };
-            tokio::join!(output, errors);
-            drop(process);
-        });
-        Ok(Self(task.abort_handle()))
+        let reports = Reports::new(recorder.clone(), label);
+        Ok(follow(process, reports, recorder, label, None))
     }
+}
+
+/// Records what a process in a Pod reports, until it ends. `input` is kept open as long.
+pub(super) fn follow(
+    mut process: AttachedProcess,
+    mut reports: Reports,
+    recorder: &Recorder,
+    label: &str,
+    input: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+) -> RunningProbe {
+    let (stdout, stderr) = (process.stdout(), process.stderr());
+    let notes = (recorder.clone(), label.to_owned());
+    let task = tokio::spawn(async move {
+        let errors = async {
+            let Some(stderr) = stderr else { return };
+            let mut lines = BufReader::new(stderr).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                notes.0.record(Event::Note {
+                    text: format!("the probe {:?} says: {line}", notes.1),
+                });
+            }
+        };
+        let output = async {
+            let Some(stdout) = stdout else { return };
+            let mut lines = BufReader::new(stdout).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                reports.line(&line);
+            }
+        };
+        tokio::join!(output, errors);
+        drop((process, input));
+    });
+    RunningProbe(task.abort_handle())
 }
 
 impl Drop for RunningProbe {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// Finds the announcement of an attempt, or its result when it ended without one.
-pub(super) fn announced(label: &str) -> impl FnMut(&[Arc<Recorded>]) -> Option<()> {
-    let label = label.to_owned();
-    move |events| {
-        let about = |event: &Event| match event {
-            Event::ProbeSent { attempt, .. } | Event::ProbeResult { attempt, .. } => {
-                *attempt == label
-            }
-            _ => false,
-        };
-        events
-            .iter()
-            .any(|recorded| about(&recorded.event))
-            .then_some(())
     }
 }

@@ -14,17 +14,35 @@ use crate::evidence::{Event, Recorder, observe};
 #[derive(Debug)]
 pub(super) struct Reports {
     recorder: Recorder,
-    label: String,
+    labels: Labels,
     hosts: BTreeMap<u32, String>,
     canaries: BTreeMap<u32, String>,
+}
+
+/// What the attempts of one process are called.
+#[derive(Debug)]
+enum Labels {
+    /// After the process; those of a dependency by number and phase.
+    Process(String),
+    /// Each by itself, in the order of their numbers.
+    Each(Vec<String>),
 }
 
 impl Reports {
     /// `label` names the process in words: attempts become `<label>` or `<label> #<n> (<phase>)`.
     pub(super) fn new(recorder: Recorder, label: impl Into<String>) -> Self {
+        Self::with(recorder, Labels::Process(label.into()))
+    }
+
+    /// `labels` name the attempts of a batch, the first one's first.
+    pub(super) fn of_batch(recorder: Recorder, labels: Vec<String>) -> Self {
+        Self::with(recorder, Labels::Each(labels))
+    }
+
+    fn with(recorder: Recorder, labels: Labels) -> Self {
         Self {
             recorder,
-            label: label.into(),
+            labels,
             hosts: BTreeMap::new(),
             canaries: BTreeMap::new(),
         }
@@ -68,14 +86,17 @@ impl Reports {
     }
 
     fn attempt(&self, report: &ProbeReport) -> String {
-        match report.phase {
-            None => self.label.clone(),
-            Some(phase) => format!(
-                "{} #{} ({})",
-                self.label,
-                report.attempt,
-                phase_words(phase)
-            ),
+        match (&self.labels, report.phase) {
+            (Labels::Process(label), None) => label.clone(),
+            (Labels::Process(label), Some(phase)) => {
+                format!("{label} #{} ({})", report.attempt, phase_words(phase))
+            }
+            (Labels::Each(labels), _) => {
+                let index = usize::try_from(report.attempt).unwrap_or_default();
+                let label = labels.get(index.wrapping_sub(1)).cloned();
+                // A process that counts further than its list is a hostile one: what it says is kept under its number.
+                label.unwrap_or_else(|| format!("attempt #{} of no list", report.attempt))
+            }
         }
     }
 }

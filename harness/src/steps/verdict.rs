@@ -4,16 +4,14 @@
 //! shows those of them that the scenario's tags name.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::evidence::{Action, Event, Measurement, Recorded, gateway_log, observe};
+use crate::evidence::{Action, Decision, Event, Index, Measurement, observe};
 use crate::judge::{
-    Attempt, Check, CheckResult, ClientOutcome, Control, DenialClaim, LogClaim, Observations,
-    PermitClaim, RuleExpectation, TraceClaim, judge_denial, judge_logged, judge_permit,
-    judge_traceable,
+    Attempt, Check, CheckResult, Control, DenialClaim, LogClaim, Observations, PermitClaim,
+    RuleExpectation, TraceClaim, judge_denial, judge_logged, judge_permit, judge_traceable,
 };
 use crate::lab;
 use crate::world::{Failure, Scene};
@@ -62,10 +60,10 @@ impl Scene {
         let _ = self
             .lab()
             .await?
-            .see(
+            .see_indexed(
                 "the names of the rules in the gateway's log",
                 deadline,
-                all_rules_known,
+                |index| index.all_rules_known().then_some(()),
             )
             .await;
         let captures = self.lab().await?.flush_captures().await;
@@ -169,13 +167,18 @@ impl Scene {
         rule: RuleExpectation,
     ) -> Result<Vec<CheckResult>, Failure> {
         let deadline = self.context.deadlines.denial_logged;
-        let logged =
-            |events: &[Arc<Recorded>]| is_logged(events, &attempt, Action::Permit).then_some(());
+        let logged = |index: &Index| {
+            let sent = attempt.sent.as_ref()?;
+            let mut about = index.logged(sent);
+            about
+                .any(|logged| logged.action == Action::Permit)
+                .then_some(())
+        };
         // In vain is no error here: the judge says what is missing.
         let _ = self
             .lab()
             .await?
-            .see("the gateway's record of a permit", deadline, logged)
+            .see_indexed("the gateway's record of a permit", deadline, logged)
             .await;
         let observations = self.observe().await?;
         let claim = PermitClaim {
@@ -271,14 +274,13 @@ impl Scene {
     /// When neither comes in time.
     pub(super) async fn await_outcome(&mut self, label: &str) -> Result<bool, Failure> {
         let deadline = self.context.deadlines.probe_result;
-        let own = label.to_owned();
         let what = format!("the outcome of {label:?}");
-        let found = move |events: &[Arc<Recorded>]| match decision(events, &own) {
+        let found = |index: &Index| match index.decision(label) {
             Some(Decision::Answered) => Some(true),
             Some(Decision::Denied) => Some(false),
-            None => has_result(events, &own).then_some(false),
+            None => index.attempt(label)?.result.as_ref().map(|_| false),
         };
-        Ok(self.lab().await?.see(what, deadline, found).await?)
+        Ok(self.lab().await?.see_indexed(what, deadline, found).await?)
     }
 
     /// Waits until each attempt is decided: the gateway's log holds a denial of it, or the client got through. In vain
@@ -286,98 +288,15 @@ impl Scene {
     async fn await_decisions(&mut self, labels: &[String]) -> Result<(), Failure> {
         let deadline = self.context.deadlines.denial_logged;
         let what = format!("the gateway's records about {}", labels.join(", "));
-        let all = |events: &[Arc<Recorded>]| {
+        let all = |index: &Index| {
             labels
                 .iter()
-                .all(|label| decision(events, label).is_some())
+                .all(|label| index.decision(label).is_some())
                 .then_some(())
         };
-        let _ = self.lab().await?.see(what, deadline, all).await;
+        let _ = self.lab().await?.see_indexed(what, deadline, all).await;
         Ok(())
     }
-}
-
-/// How an attempt was decided, as far as a wait needs to know.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Decision {
-    /// The gateway logged a denial.
-    Denied,
-    /// The client got its answer.
-    Answered,
-}
-
-fn decision(events: &[Arc<Recorded>], label: &str) -> Option<Decision> {
-    let mut attempt = None;
-    for recorded in events {
-        match &recorded.event {
-            Event::ProbeSent {
-                attempt: own,
-                canary,
-                sent,
-            } if own == label => {
-                attempt = Some(Attempt {
-                    label: own.clone(),
-                    canary: canary.clone(),
-                    sent: Some(sent.clone()),
-                    result: None,
-                });
-            }
-            Event::ProbeResult {
-                attempt: own,
-                result,
-                ..
-            } if own == label && result.outcome == ClientOutcome::Completed => {
-                return Some(Decision::Answered);
-            }
-            _ => {}
-        }
-    }
-    is_logged(events, &attempt?, Action::Deny).then_some(Decision::Denied)
-}
-
-/// Whether the firewall named every rule that its log mentions.
-fn all_rules_known(events: &[Arc<Recorded>]) -> Option<()> {
-    let mut known = BTreeSet::new();
-    let mut mentioned = BTreeSet::new();
-    for recorded in events {
-        match &recorded.event {
-            Event::RulesKnown { rules } => known.extend(rules.keys().copied()),
-            Event::GatewayLog { text, .. } => {
-                let record = gateway_log::parse_line(0, text).ok().flatten();
-                mentioned.extend(record.and_then(|record| record.decided_by));
-            }
-            _ => {}
-        }
-    }
-    mentioned.is_subset(&known).then_some(())
-}
-
-fn has_result(events: &[Arc<Recorded>], label: &str) -> bool {
-    events.iter().any(|recorded| matches!(&recorded.event, Event::ProbeResult { attempt, .. } if attempt == label))
-}
-
-/// Whether the gateway's log holds a record about an attempt. Only a wait: the judge looks closer. Ports come back, so
-/// records from before the attempt are about another one.
-fn is_logged(events: &[Arc<Recorded>], attempt: &Attempt, action: Action) -> bool {
-    let Some(sent) = &attempt.sent else {
-        return false;
-    };
-    let about = |text: &str| {
-        let record = gateway_log::parse_line(0, text).ok().flatten();
-        record.is_some_and(|record| {
-            record.source == sent.source
-                && record.destination == sent.destination
-                && record.action == action
-        })
-    };
-    events
-        .iter()
-        .rev()
-        .take_while(|recorded| recorded.at >= sent.at)
-        .any(|recorded| match &recorded.event {
-            Event::GatewayLog { text, .. } => about(text),
-            _ => false,
-        })
 }
 
 /// Whether a whole quiet window passed since the attempts' last sign of life.
