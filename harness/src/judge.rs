@@ -20,27 +20,36 @@
 //! | [`spread`]      | that a canary is where it may be, and nowhere else                   |
 //! | [`update`]      | that a policy change took effect in time                             |
 //! | [`model`]       | that flows come to what the documents say, hundreds at once          |
+//! | [`governed`]    | that a Pod was under its policy from its first packet                |
+//! | [`restart`]     | that a gateway that restarts under load stays closed                 |
+//! | [`trace`]       | that nothing is left of what was removed                             |
 
 mod correlate;
 pub mod denial;
 pub mod fact;
 mod finding;
+pub mod governed;
 pub mod logged;
 pub mod model;
 pub mod observation;
 pub mod permit;
+pub mod restart;
 pub mod result;
 pub mod spread;
+pub mod trace;
 pub mod update;
 
 pub use denial::{DenialClaim, judge_default_action, judge_denial};
 pub use fact::{Attempt, ClientOutcome, ClientResult, Exchange, PodFact, Protocol, RuleRef, Sent};
 pub use finding::in_words as duration_in_words;
+pub use governed::{GovernedClaim, judge_governed};
 pub use logged::{LogClaim, TraceClaim, judge_logged, judge_traceable};
 pub use observation::{Observations, Seen};
 pub use permit::{PermitClaim, judge_permit};
+pub use restart::{RestartClaim, judge_fail_closed};
 pub use result::{Bearing, CheckResult, EvidenceLine};
 pub use spread::{SpreadClaim, judge_spread};
+pub use trace::{NoTraceClaim, Place, judge_no_trace};
 pub use update::{UpdateClaim, judge_update};
 
 /// Which check a claim is, and which requirements it speaks for.

@@ -6,6 +6,7 @@
 
 pub mod agent;
 mod batch;
+pub mod lifecycle;
 pub mod orchestrator;
 mod probing;
 mod reports;
@@ -89,6 +90,8 @@ pub struct Setup {
     pub default_deny_setting: bool,
     /// Permits of the firewall's Tier 1 that stand before anything starts.
     pub tier_one: Vec<TierOne>,
+    /// A new Pod takes the lowest free address, which may have been another Pod's just now.
+    pub reuse_addresses: bool,
 }
 
 /// An MCP server that the lab created.
@@ -111,6 +114,10 @@ pub struct Lab {
     far_ends: FarEnds,
     orchestrator: Orchestrator,
     servers: BTreeMap<String, Server>,
+    /// Ids of the servers that run elsewhere, by name.
+    remote: BTreeMap<String, String>,
+    /// How many Pods were replaced; keeps labels apart.
+    replacements: u32,
     probes: Vec<RunningProbe>,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -145,6 +152,8 @@ impl Lab {
             far_ends,
             orchestrator: Orchestrator::new(String::new()),
             servers: BTreeMap::new(),
+            remote: BTreeMap::new(),
+            replacements: 0,
             probes: Vec::new(),
             cancel,
             tasks,

@@ -146,8 +146,10 @@ impl ServerManifest {
         Ok(Self {
             path: path.to_owned(),
             name: shape.name.clone(),
-            egress_domains: config.egress_domains.clone().unwrap_or_default(),
-            deny_all_egress: config.deny_all_egress,
+            egress_domains: config
+                .and_then(|config| config.egress_domains.clone())
+                .unwrap_or_default(),
+            deny_all_egress: config.and_then(|config| config.deny_all_egress),
             manifest,
         })
     }
@@ -193,6 +195,7 @@ struct ManifestShape {
     npx_config: Option<Config>,
     uvx_config: Option<Config>,
     containerized_config: Option<Config>,
+    remote_config: Option<RemoteConfig>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -201,6 +204,7 @@ enum Runtime {
     Npx,
     Uvx,
     Containerized,
+    Remote,
 }
 
 #[derive(Deserialize)]
@@ -239,9 +243,17 @@ struct Config {
     deny_all_egress: Option<bool>,
 }
 
+/// Somebody else's server: it has no list, because nothing of it runs in the cluster.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemoteConfig {
+    #[serde(rename = "url")]
+    _url: String,
+}
+
 impl ManifestShape {
-    /// The configuration that belongs to the runtime.
-    fn config(&self, path: &Path) -> Result<&Config, Error> {
+    /// The configuration that belongs to the runtime; none for a server that runs elsewhere.
+    fn config(&self, path: &Path) -> Result<Option<&Config>, Error> {
         let invalid = |message: String| Error::Invalid {
             path: path.to_owned(),
             place: Place(None),
@@ -251,6 +263,12 @@ impl ManifestShape {
             Runtime::Npx => ("npxConfig", &self.npx_config, "package"),
             Runtime::Uvx => ("uvxConfig", &self.uvx_config, "package"),
             Runtime::Containerized => ("containerizedConfig", &self.containerized_config, "image"),
+            Runtime::Remote if self.remote_config.is_some() => return Ok(None),
+            Runtime::Remote => {
+                return Err(invalid(
+                    "remoteConfig: missing, expected by the runtime".to_owned(),
+                ));
+            }
         };
         let config = config
             .as_ref()
@@ -265,7 +283,7 @@ impl ManifestShape {
                 "{field}.{wanted}: missing, expected a name"
             )));
         }
-        Ok(config)
+        Ok(Some(config))
     }
 }
 

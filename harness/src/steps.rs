@@ -7,9 +7,15 @@
 //! | [`egress`] | requests out of a Pod and what becomes of them |
 //! | [`tiers`] | permits before and behind the servers' own policies |
 //! | [`update`] | a server's list that changes while its Pod runs |
+//! | [`lifecycle`] | Pods replaced, servers deleted, parts of the system stopped and started |
+//! | [`restart`] | the gateway restarted under load |
+//! | [`tamper`] | policy objects written, edited and deleted by hand |
 
 pub mod egress;
+pub mod lifecycle;
+pub mod restart;
 pub mod system;
+pub mod tamper;
 pub mod tiers;
 pub mod toolcall;
 pub mod update;

@@ -50,6 +50,8 @@ pub struct Capabilities {
     pub packet_capture: bool,
     /// Seeded faults can be switched on, because the stand-ins are ours.
     pub seeded_faults: bool,
+    /// The gateway can be restarted, and held without a policy for as long as a scenario looks.
+    pub gateway_restart: bool,
 }
 
 /// A container that ended although nothing asked it to.
@@ -101,6 +103,13 @@ pub trait Cluster: Send + Sync {
 
     /// Takes back what a file set on Tier 1. New flows are decided without it once the gateway was told.
     fn clear_tier_one<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>>;
+
+    /// Restarts the gateway: what it knew of flows and policy is gone, and nobody gives it a policy before
+    /// [`Cluster::give_policy_again`].
+    fn restart_gateway(&self) -> BoxFuture<'_, ()>;
+
+    /// The restarted gateway asks the firewall's controller for its policy; resolves when it enforces it.
+    fn give_policy_again(&self) -> BoxFuture<'_, ()>;
 
     /// Containers that crashed so far.
     fn crashes(&self) -> Vec<Crash>;

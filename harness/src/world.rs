@@ -16,6 +16,7 @@ use crate::judge::{CheckResult, Control};
 use crate::lab::{self, Lab, Setup};
 use crate::outcome::Outcome;
 use crate::run::RunContext;
+use crate::steps::lifecycle::Life;
 use crate::steps::update::Change;
 use crate::waiting::Waiting;
 
@@ -106,6 +107,8 @@ pub struct Scene {
     pub permit_log: Option<CheckResult>,
     /// The last change of a list.
     pub change: Option<Change>,
+    /// What happened to parts of the system.
+    pub life: Life,
     lab: Option<Lab>,
     waiting: Waiting,
     location: String,
@@ -201,6 +204,7 @@ impl World {
             called_at: None,
             permit_log: None,
             change: None,
+            life: Life::default(),
             lab: None,
             waiting: Waiting::default(),
             location,

@@ -208,6 +208,12 @@ impl Network {
         Arc::new(Link(self.shared.commands.clone()))
     }
 
+    /// Restarts the gateway: its flows and its policy are gone when this resolves. Nothing passes until a controller
+    /// pushes again.
+    pub async fn restart_gateway(&self) {
+        self.ask(Command::RestartGateway).await;
+    }
+
     /// The gateway's log records as they occur. There is one receiver; later calls get None.
     #[must_use]
     pub fn records(&self) -> Option<mpsc::UnboundedReceiver<LogRecord>> {

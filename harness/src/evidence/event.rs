@@ -3,7 +3,8 @@
 //!
 //! Adding a variant or an optional field is compatible; renaming one needs a new report schema.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use fixtures::receipt::Receipt;
 use jiff::Timestamp;
@@ -85,6 +86,26 @@ pub enum Event {
         name: String,
         /// The generation that is enforced.
         generation: i64,
+    },
+    /// The gateway enforces a policy object no longer.
+    PolicyLifted {
+        /// Its kind.
+        policy_kind: String,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// The gateway took a policy: the whole of what it enforces from now on.
+    PolicyPushed {
+        /// Number of the push.
+        generation: u64,
+        /// When the gateway had acknowledged it.
+        at: Timestamp,
+        /// The policy objects in it, as `namespace/name`.
+        objects: BTreeSet<String>,
+        /// The Pod addresses it was resolved against.
+        addresses: BTreeSet<IpAddr>,
     },
     /// Names of the rules that uuids in the gateway's log stand for, as the controller exports
     /// them. Later events add to earlier ones: a rule that is gone may still be in the log.

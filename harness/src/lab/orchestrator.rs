@@ -123,6 +123,34 @@ impl Orchestrator {
         .map(drop)
     }
 
+    /// Deletes a server and what belongs to it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with status 404 when there is no such server.
+    pub async fn delete(&self, id: &str) -> Result<(), Error> {
+        self.send(
+            reqwest::Method::DELETE,
+            &format!("/api/mcp-servers/{id}"),
+            None,
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Ids of the servers that the orchestrator knows.
+    ///
+    /// # Errors
+    /// When the orchestrator does not answer.
+    pub async fn servers(&self) -> Result<Vec<String>, Error> {
+        let list: Value = self
+            .call(reqwest::Method::GET, "/api/mcp-servers", None)
+            .await?;
+        let ids = list["items"].as_array().into_iter().flatten();
+        Ok(ids
+            .filter_map(|server| server["id"].as_str().map(str::to_owned))
+            .collect())
+    }
+
     /// Where an agent reaches a server through the orchestrator.
     pub fn connect_url(&self, id: &str) -> String {
         format!("{}/mcp-connect/{id}", self.base)

@@ -14,7 +14,8 @@ use crate::world::{Failure, Scene, Step, World};
 #[derive(Debug, Clone)]
 pub struct Change {
     words: String,
-    accepted: Timestamp,
+    /// When it was accepted, or when the part that carries it on was started again.
+    pub(super) accepted: Timestamp,
     pod_before: PodFact,
 }
 
@@ -106,7 +107,7 @@ impl Scene {
         let claim = UpdateClaim {
             check: Check {
                 name: format!("update enforced: {}", change.words),
-                requirements: self.claims(&[id]),
+                requirements: self.claims(&[id, "EGR-36", "EGR-37"]),
             },
             change: change.words,
             changed_at: change.accepted,

@@ -17,13 +17,15 @@ use crate::lab;
 use crate::world::{Failure, Scene};
 
 /// Requirements that a blocked attempt can show.
-const DENIED: [&str; 15] = [
+const DENIED: &[&str] = &[
     "EGR-02", "EGR-03", "EGR-08", "EGR-10", "EGR-11", "EGR-12", "EGR-13", "EGR-14", "EGR-17",
-    "EGR-18", "EGR-19", "EGR-20", "EGR-21", "EGR-22", "EGR-24",
+    "EGR-18", "EGR-19", "EGR-20", "EGR-21", "EGR-22", "EGR-24", "EGR-28", "EGR-29", "EGR-30",
+    "EGR-31", "EGR-36", "EGR-37", "EGR-39",
 ];
 /// Requirements that a completed request can show.
-const PERMITTED: [&str; 9] = [
+const PERMITTED: &[&str] = &[
     "EGR-01", "EGR-03", "EGR-07", "EGR-15", "EGR-18", "EGR-20", "EGR-21", "EGR-22", "EGR-23",
+    "EGR-28", "EGR-31", "EGR-36", "EGR-37",
 ];
 const DENIAL_LOGGED: [&str; 1] = ["EGR-04"];
 const PERMIT_LOGGED: [&str; 1] = ["EGR-06"];
@@ -43,7 +45,7 @@ impl Rule {
 }
 
 impl Scene {
-    fn check(&self, name: impl Into<String>, can_show: &[&str]) -> Check {
+    pub(super) fn check(&self, name: impl Into<String>, can_show: &[&str]) -> Check {
         Check {
             name: name.into(),
             requirements: self.claims(can_show),
@@ -77,7 +79,10 @@ impl Scene {
 
     /// Everything observed up to the end of a quiet window after these attempts' last sign of life. An attempt has at
     /// most a few such signs, so this ends.
-    async fn observe_quiet(&mut self, labels: &[String]) -> Result<Observations, lab::Error> {
+    pub(super) async fn observe_quiet(
+        &mut self,
+        labels: &[String],
+    ) -> Result<Observations, lab::Error> {
         let window = self.context.deadlines.quiet_window;
         loop {
             self.lab().await?.keep_quiet().await;
@@ -125,7 +130,7 @@ impl Scene {
         for (label, rule) in attempts {
             let attempt = self.attempt(&observations, label)?;
             let claim = DenialClaim {
-                check: self.check(format!("blocked: {label}"), &DENIED),
+                check: self.check(format!("blocked: {label}"), DENIED),
                 far_end: attempt.target(),
                 attempt: attempt.clone(),
                 may_hold: may_hold.clone(),
@@ -182,7 +187,7 @@ impl Scene {
             .await;
         let observations = self.observe().await?;
         let claim = PermitClaim {
-            check: self.check(format!("passed: {}", attempt.label), &PERMITTED),
+            check: self.check(format!("passed: {}", attempt.label), PERMITTED),
             attempt: attempt.clone(),
             far_end: far_end.to_owned(),
             rule: rule.clone(),
@@ -285,7 +290,7 @@ impl Scene {
 
     /// Waits until each attempt is decided: the gateway's log holds a denial of it, or the client got through. In vain
     /// is also an answer, which the judge gives.
-    async fn await_decisions(&mut self, labels: &[String]) -> Result<(), Failure> {
+    pub(super) async fn await_decisions(&mut self, labels: &[String]) -> Result<(), Failure> {
         let deadline = self.context.deadlines.denial_logged;
         let what = format!("the gateway's records about {}", labels.join(", "));
         let all = |index: &Index| {

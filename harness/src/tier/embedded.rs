@@ -91,7 +91,7 @@ pub async fn start(
         context.seed,
         Arc::new(Snapshot::deny_all()),
     );
-    let cluster = EmbeddedCluster::start(cluster_config(context, recorder, gateway))
+    let cluster = EmbeddedCluster::start(cluster_config(context, setup, recorder, gateway))
         .await
         .map_err(|error| failed(&error))?;
     let network = cluster.network().clone();
@@ -167,7 +167,12 @@ pub async fn start(
     ))
 }
 
-fn cluster_config(context: &RunContext, recorder: &Recorder, gateway: Gateway) -> ClusterConfig {
+fn cluster_config(
+    context: &RunContext,
+    setup: &Setup,
+    recorder: &Recorder,
+    gateway: Gateway,
+) -> ClusterConfig {
     let zone = context.internet.zone();
     let queries = recorder.clone();
     ClusterConfig {
@@ -179,6 +184,7 @@ fn cluster_config(context: &RunContext, recorder: &Recorder, gateway: Gateway) -
         internet_addresses: context.internet.addresses(),
         capture_dir: Some(recorder.folder().path().to_owned()),
         seed: context.seed,
+        reuse_addresses: setup.reuse_addresses,
         faults: context
             .faults
             .iter()
@@ -319,6 +325,7 @@ impl Cluster for Embedded {
         Capabilities {
             packet_capture: true,
             seeded_faults: true,
+            gateway_restart: true,
         }
     }
 
@@ -440,6 +447,20 @@ impl Cluster for Embedded {
         .boxed()
     }
 
+    fn restart_gateway(&self) -> BoxFuture<'_, ()> {
+        self.cluster.network().restart_gateway().boxed()
+    }
+
+    fn give_policy_again(&self) -> BoxFuture<'_, ()> {
+        async {
+            let before = self.controller.push_again();
+            self.controller
+                .enforced(|push| push.generation > before)
+                .await;
+        }
+        .boxed()
+    }
+
     fn crashes(&self) -> Vec<Crash> {
         self.cluster.crashes().iter().map(crash).collect()
     }
@@ -511,7 +532,8 @@ pub(crate) async fn bare(
         context.seed,
         Arc::new(Snapshot::deny_all()),
     );
-    EmbeddedCluster::start(cluster_config(context, recorder, gateway))
+    let setup = Setup::default();
+    EmbeddedCluster::start(cluster_config(context, &setup, recorder, gateway))
         .await
         .map_err(|error| Error::Cluster(error.to_string()))
 }

@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use mock_controller::controller::{Controller, Push};
 use mock_controller::crd::FirewallPolicy;
-use mock_controller::policy::{Action, DefaultAction};
+use mock_controller::policy::{Action, DefaultAction, ObjectRef};
 use mock_controller::record::{GatewayIdentity, LogRecord};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -76,24 +76,42 @@ pub(super) fn record_pushes(
             let Some(push) = pushes.borrow_and_update().clone() else {
                 continue;
             };
+            // First what happened, with its time; the names of the rules have to be asked for.
+            record_enforced(&recorder, &push, &mut enforced);
             let servers = servers_of(&objects).await;
             recorder.record(Event::RulesKnown {
                 rules: rules(&controller, &servers),
             });
-            record_enforced(&recorder, &push, &mut enforced);
         }
     };
     let cancel = cancel.clone();
     tasks.spawn(async move { cancel.run_until_cancelled(follow).await });
 }
 
-fn record_enforced(recorder: &Recorder, push: &Push, enforced: &mut BTreeMap<String, i64>) {
+fn record_enforced(recorder: &Recorder, push: &Push, enforced: &mut BTreeMap<ObjectRef, i64>) {
+    let names = push
+        .objects
+        .keys()
+        .map(|object| format!("{}/{}", object.namespace, object.name));
+    recorder.record(Event::PolicyPushed {
+        generation: push.generation,
+        at: push.at,
+        objects: names.collect(),
+        addresses: push.addresses.clone(),
+    });
+    enforced.retain(|object, _| {
+        let stays = push.objects.contains_key(object);
+        if !stays {
+            recorder.record(Event::PolicyLifted {
+                policy_kind: object.kind.to_owned(),
+                namespace: object.namespace.clone(),
+                name: object.name.clone(),
+            });
+        }
+        stays
+    });
     for (object, &generation) in &push.objects {
-        if enforced.insert(
-            format!("{}/{}/{}", object.kind, object.namespace, object.name),
-            generation,
-        ) != Some(generation)
-        {
+        if enforced.insert(object.clone(), generation) != Some(generation) {
             recorder.record(Event::PolicyEnforced {
                 policy_kind: object.kind.to_owned(),
                 namespace: object.namespace.clone(),

@@ -51,6 +51,7 @@ pub(super) enum Command {
         policy: Arc<Snapshot>,
         done: oneshot::Sender<()>,
     },
+    RestartGateway(oneshot::Sender<()>),
     OutsideSource {
         flow: FiveTuple,
         reply: oneshot::Sender<Option<SocketAddr>>,
@@ -246,6 +247,10 @@ impl Driver {
                 let now = self.clock.now();
                 self.gateway.set_policy(now, policy);
                 self.serve_gateway(now);
+                let _ = done.send(());
+            }
+            Command::RestartGateway(done) => {
+                self.gateway.restart(self.clock.now());
                 let _ = done.send(());
             }
             Command::OutsideSource { flow, reply } => {
