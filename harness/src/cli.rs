@@ -68,6 +68,8 @@ pub enum Role {
     PolicyController(fixtures::policy_controller::Args),
     /// MCP server with an optional hostile dependency.
     McpServer(fixtures::mcp_server::Args),
+    /// Wrapper of npx servers: MCP over HTTP outside, a process on standard input and output inside.
+    StdioWrapper(fixtures::stdio_wrapper::Args),
     /// Simulated internet on addresses of this machine: EHR, APIs, sinks, DNS.
     Internet(fixtures::internet::Args),
     /// Do nothing until stopped, as a Pod that probes are run in.

@@ -103,6 +103,7 @@ async fn serve(role: Role) -> ProcessCode {
         Role::Obot(args) => finish(fixtures::obot::run(*args).await),
         Role::PolicyController(args) => finish(fixtures::policy_controller::run(args).await),
         Role::McpServer(args) => finish(fixtures::mcp_server::run(args).await),
+        Role::StdioWrapper(args) => finish(fixtures::stdio_wrapper::run(args).await),
         Role::Internet(args) => finish(fixtures::internet::run(args).await),
         Role::Idle => {
             fixtures::shutdown_signal().await;
