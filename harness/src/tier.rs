@@ -8,6 +8,7 @@
 pub mod embedded;
 mod far_ends;
 mod firewall;
+pub mod node_js;
 mod tier_one;
 
 use std::fmt;

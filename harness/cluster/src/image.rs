@@ -43,12 +43,14 @@ pub struct Image {
 }
 
 /// What a container sees besides its program and the files of its pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootFs {
     /// The shared libraries of the program, nothing else.
     Minimal,
     /// The host's programs and libraries, read-only.
     Host,
+    /// The same, and these directories of the host where they are, read-only too.
+    HostWith(Vec<PathBuf>),
 }
 
 /// The images a cluster knows.
@@ -123,7 +125,7 @@ impl Images {
         if let Some(alias) = alias {
             root.links.push((Path::new(PROGRAMS).join(alias), program));
         }
-        match image.root {
+        match &image.root {
             RootFs::Minimal => {
                 for library in self.libraries(&image.exe)? {
                     root.binds.push(Bind {
@@ -133,6 +135,17 @@ impl Images {
                 }
             }
             RootFs::Host => host_directories(&mut root),
+            RootFs::HostWith(directories) => {
+                host_directories(&mut root);
+                // What lies below one of the host's directories is there already, and can't be mounted into it.
+                let more = directories
+                    .iter()
+                    .filter(|directory| !HOST.iter().any(|known| directory.starts_with(known)));
+                root.binds.extend(more.map(|directory| Bind {
+                    source: directory.clone(),
+                    target: directory.clone(),
+                }));
+            }
         }
         Ok(root)
     }
@@ -235,6 +248,20 @@ mod tests {
             .ok()
             .map(|image| image.exe.to_str().unwrap());
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn directories_that_are_there_already_are_not_mounted_again() {
+        let image = Image {
+            exe: "/x".into(),
+            entrypoint: Vec::new(),
+            env: Vec::new(),
+            root: RootFs::HostWith(vec!["/usr/lib/node".into(), "/opt/node".into()]),
+        };
+        let root = images(&[]).root(&image).unwrap();
+        let mounted = |path: &str| root.binds.iter().any(|bind| bind.target == Path::new(path));
+        assert!(mounted("/opt/node"));
+        assert!(!mounted("/usr/lib/node"));
     }
 
     #[test]

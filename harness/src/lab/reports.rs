@@ -103,6 +103,7 @@ impl Reports {
 
 fn phase_words(phase: Phase) -> &'static str {
     match phase {
+        Phase::Install => "at installation",
         Phase::StartUp => "at start-up",
         Phase::Call => "during the call",
         Phase::Retry => "second try",

@@ -15,6 +15,7 @@ use cluster::dns::{DnsQuery, Resolver, Transport};
 use cluster::network::{DNS_ADDRESS, NODE_ADDRESS, Network, POD_CIDR, VPC_RESOLVER_ADDRESS};
 use cluster::{ClusterConfig, EmbeddedCluster, Image, RootFs};
 use fixtures::internet::{InternetHandle, Sockets};
+use fixtures::obot::config::DEFAULT_BASE_IMAGE;
 use fixtures::obot::install::{self, InstallConfig};
 use fixtures::receipt::{Receipt, ReceiptEvent};
 use futures::FutureExt as _;
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::firewall;
+use super::node_js;
 use super::tier_one::{self, Installed};
 use super::{Capabilities, Cluster, Crash, Error, FarEnds, IDLE_IMAGE};
 use crate::evidence::Recorder;
@@ -234,7 +236,16 @@ fn images(context: &RunContext) -> BTreeMap<String, Image> {
         env: Vec::new(),
         root: RootFs::Minimal,
     };
-    BTreeMap::from([
+    // Without Node there is no such image, and who needs one asks for it first ([`node_js::find`]).
+    let wrapper = node_js::find().ok().map(|node| {
+        let image = Image {
+            env: vec![("PATH".to_owned(), node.path(cluster::image::PATH))],
+            root: RootFs::HostWith(node.directories()),
+            ..image(&["stdio-wrapper"])
+        };
+        (DEFAULT_BASE_IMAGE.to_owned(), image)
+    });
+    let mut images = BTreeMap::from([
         (OBOT_IMAGE.to_owned(), image(&["obot"])),
         (
             POLICY_CONTROLLER_IMAGE.to_owned(),
@@ -249,7 +260,9 @@ fn images(context: &RunContext) -> BTreeMap<String, Image> {
             image(&["mcp-server", "--dependency", "clean"]),
         ),
         (IDLE_IMAGE.to_owned(), image(&["idle"])),
-    ])
+    ]);
+    images.extend(wrapper);
+    images
 }
 
 fn installation(context: &RunContext, setup: &Setup) -> InstallConfig {
