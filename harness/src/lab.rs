@@ -8,6 +8,7 @@ pub mod agent;
 mod batch;
 pub mod lifecycle;
 pub mod orchestrator;
+pub mod package;
 mod probing;
 mod reports;
 mod watching;

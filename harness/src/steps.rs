@@ -5,6 +5,7 @@
 //! | [`system`] | the state of the world before anything happens |
 //! | [`toolcall`] | an agent's call, the record, the compromised dependency |
 //! | [`egress`] | requests out of a Pod and what becomes of them |
+//! | [`package`] | servers that npx fetches when their Pod starts |
 //! | [`tiers`] | permits before and behind the servers' own policies |
 //! | [`update`] | a server's list that changes while its Pod runs |
 //! | [`lifecycle`] | Pods replaced, servers deleted, parts of the system stopped and started |
@@ -13,6 +14,7 @@
 
 pub mod egress;
 pub mod lifecycle;
+pub mod package;
 pub mod restart;
 pub mod system;
 pub mod tamper;

@@ -172,6 +172,18 @@ fn a_machine_without_tun_is_exit_2_with_the_remedy() {
 }
 
 #[test]
+fn without_node_the_npx_scenarios_are_not_testable_in_words() {
+    let project = Project::new();
+    let mut command = project.command(&["run", "--tags", "@npx"]);
+    command.env("PATH", "");
+    let (code, text) = finish(command);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("2 not-testable"), "{text}");
+    assert!(text.contains("no program node in PATH"), "{text}");
+    assert!(!text.contains("passed"), "{text}");
+}
+
+#[test]
 fn a_crashed_fixture_is_exit_70_and_leaves_its_evidence() {
     let project = Project::new();
     // The fixture refuses to start with a base that is none.

@@ -137,6 +137,20 @@ impl Orchestrator {
         .map(drop)
     }
 
+    /// Asks for a rolling restart of a server's Deployment; returns before it is done.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the orchestrator does not know the server.
+    pub async fn restart(&self, id: &str) -> Result<(), Error> {
+        self.send(
+            reqwest::Method::POST,
+            &format!("/api/mcp-servers/{id}/restart"),
+            None,
+        )
+        .await
+        .map(drop)
+    }
+
     /// Ids of the servers that the orchestrator knows.
     ///
     /// # Errors

@@ -120,7 +120,7 @@ pub(super) async fn pod_ready(
         })
 }
 
-fn is_ready() -> impl Condition<Pod> {
+pub(super) fn is_ready() -> impl Condition<Pod> {
     |pod: Option<&Pod>| {
         let conditions = pod
             .and_then(|pod| pod.status.as_ref())

@@ -13,7 +13,7 @@ use crate::judge::{
     RuleExpectation, Sent, SpreadClaim, judge_spread,
 };
 use crate::outcome::Outcome;
-use crate::world::{Failure, Step, World};
+use crate::world::{Failure, Scene, Step, World};
 
 /// The moments at which the compromised dependency of the fixture acts: without all of them the attack did not happen.
 const PHASES: [&str; 3] = ["(at start-up)", "(during the call)", "(second try)"];
@@ -174,24 +174,9 @@ async fn permit_logged(world: &mut World) -> Step {
 async fn attempts_blocked(world: &mut World, host: String, rule: String, server: String) -> Step {
     world
         .act(async |scene| {
-            let deadline = scene.context.deadlines.probe_result;
             let called_at = scene
                 .called_at
                 .ok_or_else(|| Failure::Scenario("no step called a tool".to_owned()))?;
-            let what = format!("the dependency's attempts {PHASES:?} to reach {host}");
-            let lab = scene.lab().await?;
-            let attempts = lab
-                .see(what, deadline, |events| {
-                    let all: Vec<(String, Timestamp)> = attempts_to(events, &host)
-                        .map(|(label, at)| (label.to_owned(), at))
-                        .collect();
-                    PHASES
-                        .iter()
-                        .all(|phase| all.iter().any(|(label, _)| label.ends_with(phase)))
-                        .then_some(all)
-                })
-                .await?;
-            scene.attempts = attempts.iter().map(|(label, _)| label.clone()).collect();
             let own = Rule::of_server(&rule, &server);
             let by = |sent_at| {
                 if sent_at >= called_at {
@@ -200,17 +185,7 @@ async fn attempts_blocked(world: &mut World, host: String, rule: String, server:
                     RuleExpectation::Any
                 }
             };
-            let expected: Vec<_> = attempts
-                .into_iter()
-                .map(|(label, sent_at)| (label, by(sent_at)))
-                .collect();
-            let legitimate: BTreeSet<String> = scene
-                .control
-                .iter()
-                .map(|control| control.far_end.clone())
-                .collect();
-            let results = scene.judge_blocked(&expected, legitimate).await?;
-            scene.settle(results)
+            scene.dependency_blocked(&host, &PHASES, by).await
         })
         .await
 }
@@ -239,8 +214,46 @@ async fn canary_nowhere_else(world: &mut World, host: String) -> Step {
         .await
 }
 
+impl Scene {
+    /// Waits until a dependency has tried in each of `phases`, and judges that every attempt it made was blocked, by the
+    /// rule that `by` expects of an attempt sent at that time.
+    pub(super) async fn dependency_blocked(
+        &mut self,
+        host: &str,
+        phases: &[&str],
+        by: impl Fn(Timestamp) -> RuleExpectation,
+    ) -> Step {
+        let deadline = self.context.deadlines.probe_result;
+        let what = format!("the dependency's attempts {phases:?} to reach {host}");
+        let lab = self.lab().await?;
+        let attempts = lab
+            .see(what, deadline, |events| {
+                let all: Vec<(String, Timestamp)> = attempts_to(events, host)
+                    .map(|(label, at)| (label.to_owned(), at))
+                    .collect();
+                phases
+                    .iter()
+                    .all(|phase| all.iter().any(|(label, _)| label.ends_with(phase)))
+                    .then_some(all)
+            })
+            .await?;
+        self.attempts = attempts.iter().map(|(label, _)| label.clone()).collect();
+        let expected: Vec<_> = attempts
+            .into_iter()
+            .map(|(label, sent_at)| (label, by(sent_at)))
+            .collect();
+        let legitimate: BTreeSet<String> = self
+            .control
+            .iter()
+            .map(|control| control.far_end.clone())
+            .collect();
+        let results = self.judge_blocked(&expected, legitimate).await?;
+        self.settle(results)
+    }
+}
+
 /// Announced attempts to reach a host by name, in order: their labels, and when they were sent.
-fn attempts_to<'a>(
+pub(super) fn attempts_to<'a>(
     events: &'a [std::sync::Arc<Recorded>],
     host: &'a str,
 ) -> impl Iterator<Item = (&'a str, Timestamp)> {

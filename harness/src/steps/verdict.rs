@@ -123,22 +123,12 @@ impl Scene {
     ) -> Result<Vec<CheckResult>, Failure> {
         let labels: Vec<String> = attempts.iter().map(|(label, _)| label.clone()).collect();
         self.await_decisions(&labels).await?;
-        let quiet_window = self.context.deadlines.quiet_window;
         let observations = self.observe_quiet(&labels).await?;
         self.lab().await?.end_probes();
         let mut results = Vec::new();
         for (label, rule) in attempts {
             let attempt = self.attempt(&observations, label)?;
-            let claim = DenialClaim {
-                check: self.check(format!("blocked: {label}"), DENIED),
-                far_end: attempt.target(),
-                attempt: attempt.clone(),
-                may_hold: may_hold.clone(),
-                rule: rule.clone(),
-                control: self.control.clone(),
-                quiet_window,
-            };
-            results.push(judge_denial(&claim, &observations));
+            results.push(self.judge_denied(&attempt, rule, may_hold.clone(), &observations));
             // Several attempts at once would measure the sending of the others.
             if attempts.len() == 1 {
                 self.record_proof_time(&attempt);
@@ -146,6 +136,81 @@ impl Scene {
             results.push(self.judge_log(attempt, Action::Deny, rule.clone(), &observations));
         }
         Ok(results)
+    }
+
+    /// Judges that connections that nobody announced were blocked, that each denial is logged, and that it leads to a
+    /// server. All of them are over.
+    ///
+    /// # Errors
+    /// When the system can't be reached. A check that does not pass is a value.
+    pub(super) async fn judge_unannounced(
+        &mut self,
+        attempts: Vec<Attempt>,
+        rule: RuleExpectation,
+        server: &str,
+    ) -> Result<Vec<CheckResult>, Failure> {
+        let deadline = self.context.deadlines.denial_logged;
+        let logged = |index: &Index| {
+            let mut sent = attempts.iter().filter_map(|attempt| attempt.sent.as_ref());
+            sent.all(|sent| {
+                index
+                    .logged(sent)
+                    .any(|logged| logged.action == Action::Deny)
+            })
+            .then_some(())
+        };
+        // In vain is no error here: the judge says what is missing.
+        let _ = self
+            .lab()
+            .await?
+            .see_indexed("the gateway's records of denials", deadline, logged)
+            .await;
+        let observations = self.observe_quiet(&[]).await?;
+        let mut results = Vec::new();
+        for attempt in attempts {
+            results.push(self.judge_denied(&attempt, &rule, BTreeSet::new(), &observations));
+            results.push(self.judge_log(
+                attempt.clone(),
+                Action::Deny,
+                rule.clone(),
+                &observations,
+            ));
+            results.push(self.judge_trace(attempt, server, &observations));
+        }
+        Ok(results)
+    }
+
+    fn judge_denied(
+        &self,
+        attempt: &Attempt,
+        rule: &RuleExpectation,
+        may_hold: BTreeSet<String>,
+        observations: &Observations,
+    ) -> CheckResult {
+        let claim = DenialClaim {
+            check: self.check(format!("blocked: {}", attempt.label), DENIED),
+            far_end: attempt.target(),
+            attempt: attempt.clone(),
+            may_hold,
+            rule: rule.clone(),
+            control: self.control.clone(),
+            quiet_window: self.context.deadlines.quiet_window,
+        };
+        judge_denial(&claim, observations)
+    }
+
+    fn judge_trace(
+        &self,
+        attempt: Attempt,
+        server: &str,
+        observations: &Observations,
+    ) -> CheckResult {
+        let claim = TraceClaim {
+            check: self.check(format!("traceable: {}", attempt.label), &TRACEABLE),
+            attempt,
+            server: server.to_owned(),
+        };
+        judge_traceable(&claim, observations)
     }
 
     /// Judges that a request passed, and that the permit is logged. A passed one is the control of later denials.
@@ -217,15 +282,7 @@ impl Scene {
             .iter()
             .map(|label| {
                 let attempt = self.attempt(&observations, label)?;
-                let check = self.check(format!("traceable: {label}"), &TRACEABLE);
-                Ok(judge_traceable(
-                    &TraceClaim {
-                        check,
-                        attempt,
-                        server: server.to_owned(),
-                    },
-                    &observations,
-                ))
+                Ok(self.judge_trace(attempt, server, &observations))
             })
             .collect()
     }
