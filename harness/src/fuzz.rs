@@ -7,6 +7,7 @@
 //! | [`draw`] | cases out of a seed                                                       |
 //! | [`field`]| one case in one cluster                                                   |
 //! | [`shrink`] | the smallest case that still differs                                     |
+//! | [`table`]| a drawn case as a scenario has it: requirement by requirement               |
 //! | [`matrix`]| all of it as a table for people                                          |
 //!
 //! The expectation is [`crate::judge::model`]'s, the observation [`crate::judge::model::observed`]'s; nothing here
@@ -17,6 +18,7 @@ mod draw;
 mod field;
 mod matrix;
 mod shrink;
+pub mod table;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -42,7 +44,12 @@ pub async fn fuzz_policy(args: &FuzzArgs, binary: PathBuf) -> Result<ExitCode, E
         args.seed,
         &args.faults,
     )?);
-    let case = draw::draw(args.seed, usize::from(args.count), &context.internet);
+    let case = draw::draw(
+        args.seed,
+        draw::MAX_SERVERS,
+        usize::from(args.count),
+        &context.internet,
+    );
     let played = field::play(&context, &case, "drawn").await?;
     let mut told = format!("Policy drawn from seed {}:\n", args.seed);
     told += &matrix::render(&case, &played.results);

@@ -17,6 +17,7 @@ pub mod lifecycle;
 pub mod package;
 pub mod restart;
 pub mod system;
+pub mod table;
 pub mod tamper;
 pub mod tiers;
 pub mod toolcall;

@@ -13,15 +13,17 @@ use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use super::case::{Case, Row};
 use crate::judge::model::{DefaultAction, Egress, Flow, Policy, Source, Speech};
 
-/// Names of the servers; as many as there are columns for them.
-const SERVERS: [&str; 6] = ["ash", "birch", "cedar", "elm", "fir", "oak"];
+/// Names of the servers.
+const SERVERS: [&str; MAX_SERVERS] = ["ash", "birch", "cedar", "elm", "fir", "oak"];
+/// As many columns as still fit beside a flow in words.
+pub(super) const MAX_SERVERS: usize = 6;
 /// Labels that stand in for a wildcard.
 const LABELS: [&str; 4] = ["a", "data", "x9", "eu-west"];
 /// Ports at which nobody need listen.
 const ODD_PORTS: [u16; 6] = [22, 80, 444, 4430, 8080, 8443];
 
-/// Draws a case with `cells` cells.
-pub(super) fn draw(seed: u64, cells: usize, internet: &Internet) -> Case {
+/// Draws a case of up to six servers with `cells` cells.
+pub(super) fn draw(seed: u64, servers: usize, cells: usize, internet: &Internet) -> Case {
     let mut dice = Dice(ChaCha12Rng::seed_from_u64(seed));
     let hosts: Vec<&Host> = internet
         .hosts()
@@ -29,7 +31,7 @@ pub(super) fn draw(seed: u64, cells: usize, internet: &Internet) -> Case {
         .filter(|host| host.addresses.iter().any(IpAddr::is_ipv4))
         .collect();
     let pool = names(&hosts);
-    let policy = draw_policy(&mut dice, &pool);
+    let policy = draw_policy(&mut dice, servers, &pool);
     let mut sources: Vec<Source> = policy.servers.keys().cloned().map(Source::Server).collect();
     sources.push(Source::Stray);
     let wanted = cells.div_ceil(sources.len());
@@ -60,7 +62,7 @@ fn names(hosts: &[&Host]) -> Vec<String> {
     all.map(|name| name.replace('*', LABELS[0])).collect()
 }
 
-fn draw_policy(dice: &mut Dice, pool: &[String]) -> Policy {
+fn draw_policy(dice: &mut Dice, servers: usize, pool: &[String]) -> Policy {
     Policy {
         default_action: if dice.once_in(4) {
             DefaultAction::Permit
@@ -70,6 +72,7 @@ fn draw_policy(dice: &mut Dice, pool: &[String]) -> Policy {
         default_deny: dice.once_in(4),
         servers: SERVERS
             .iter()
+            .take(servers)
             .map(|&name| (name.to_owned(), draw_egress(dice, pool)))
             .collect(),
     }
@@ -215,7 +218,7 @@ fn near(dice: &mut Dice, domain: &str) -> String {
         };
     };
     match dice.below(6) {
-        0 => apex.to_owned(),
+        0 | 5 => apex.to_owned(),
         1 => format!("{label}.deep.{apex}"),
         2 => format!("evil-{apex}"),
         _ => format!("{label}.{apex}"),
@@ -272,15 +275,15 @@ mod tests {
     #[test]
     fn a_seed_draws_the_same_case_each_time_and_others_draw_others() {
         let internet = internet();
-        assert_eq!(draw(7, 100, &internet), draw(7, 100, &internet));
-        assert_ne!(draw(7, 100, &internet), draw(8, 100, &internet));
+        assert_eq!(draw(7, 6, 100, &internet), draw(7, 6, 100, &internet));
+        assert_ne!(draw(7, 6, 100, &internet), draw(8, 6, 100, &internet));
     }
 
     #[test]
     fn as_many_cells_as_asked_for() {
         let internet = internet();
         for cells in [1, 6, 7, 8, 50, 501, 3000] {
-            assert_eq!(draw(1, cells, &internet).cells().count(), cells);
+            assert_eq!(draw(1, 6, cells, &internet).cells().count(), cells);
         }
     }
 
@@ -291,7 +294,7 @@ mod tests {
         let mut kinds = BTreeSet::new();
         let mut permitted = 0;
         for seed in 0..10 {
-            let case = draw(seed, 500, &internet);
+            let case = draw(seed, 6, 500, &internet);
             for cell in case.cells() {
                 let (source, row) = (&case.sources[cell.column], &case.rows[cell.row]);
                 let expected = expect(&case.policy, &Switches::default(), source, &row.flow);

@@ -14,13 +14,13 @@ use serde_json::json;
 
 use super::case::{Case, Cell, Row};
 use crate::evidence::observe::{self, Captures};
-use crate::evidence::{Action, Event, Index, Recorder};
+use crate::evidence::{Action, Event, Index, Recorded, Recorder};
 use crate::judge::model::observed::{self, Agreement, Observed};
 use crate::judge::model::{
     Decider, DefaultAction, Egress, Expected, Flow, Policy, Source, Speech, Switches, expect,
 };
 use crate::judge::{Observations, Sent};
-use crate::lab::{Lab, RunningProbe, Setup};
+use crate::lab::{self, Lab, RunningProbe, Setup};
 use crate::run::{Error, RunContext};
 use crate::scenario_data::ServerManifest;
 use crate::waiting::Waiting;
@@ -97,12 +97,32 @@ pub(super) async fn play(
         let name = fault.clone();
         recorder.record(Event::FaultActive { name });
     }
-    let setup = Setup {
-        default_action_denies: case.policy.default_action == DefaultAction::DenyAndLog,
-        default_deny_setting: case.policy.default_deny,
-        ..Setup::default()
-    };
-    let lab = Lab::start(context, &setup, &recorder, &Waiting::default()).await?;
+    let mut setup = Setup::default();
+    settings(case, &mut setup);
+    let mut lab = Lab::start(context, &setup, &recorder, &Waiting::default()).await?;
+    let played = play_in(context, case, &recorder, &mut lab, began).await;
+    let mut broken = lab.finish().await;
+    broken.extend(recorder.health().err().map(|error| error.to_string()));
+    Ok(Played { broken, ..played? })
+}
+
+/// What a case needs of the system before it starts.
+pub(super) fn settings(case: &Case, setup: &mut Setup) {
+    setup.default_action_denies = case.policy.default_action == DefaultAction::DenyAndLog;
+    setup.default_deny_setting = case.policy.default_deny;
+}
+
+/// Plays a case in a system that runs already, with its settings and without servers.
+///
+/// # Errors
+/// When the system can't be reached.
+pub(super) async fn play_in(
+    context: &RunContext,
+    case: &Case,
+    recorder: &Recorder,
+    lab: &mut Lab,
+    began: Instant,
+) -> Result<Played, lab::Error> {
     let mut field = Field {
         context,
         case,
@@ -110,23 +130,19 @@ pub(super) async fn play(
         lab,
         running: Vec::new(),
     };
-    let played = field.play(began).await;
-    field.running.clear();
-    let mut broken = field.lab.finish().await;
-    broken.extend(recorder.health().err().map(|error| error.to_string()));
-    played.map(|played| Played { broken, ..played })
+    field.play(began).await
 }
 
 struct Field<'a> {
-    context: &'a Arc<RunContext>,
+    context: &'a RunContext,
     case: &'a Case,
     recorder: Recorder,
-    lab: Lab,
+    lab: &'a mut Lab,
     running: Vec<RunningProbe>,
 }
 
 impl Field<'_> {
-    async fn play(&mut self, began: Instant) -> Result<Played, Error> {
+    async fn play(&mut self, began: Instant) -> Result<Played, lab::Error> {
         self.set_up().await?;
         let set_up = began.elapsed();
         let began = Instant::now();
@@ -171,7 +187,7 @@ impl Field<'_> {
         format!("{source} row {}: {row}", cell.row + 1)
     }
 
-    async fn set_up(&mut self) -> Result<(), Error> {
+    async fn set_up(&mut self) -> Result<(), lab::Error> {
         let control = Egress {
             domains: vec![CONTROL_HOST.to_owned()],
             deny_all: None,
@@ -190,7 +206,7 @@ impl Field<'_> {
     }
 
     /// Waits until the gateway decides by each server's own rules. A datagram shows it: a server's last rule denies it.
-    async fn settle(&mut self, mut unsettled: Vec<String>) -> Result<(), Error> {
+    async fn settle(&mut self, mut unsettled: Vec<String>) -> Result<(), lab::Error> {
         let deadline = Instant::now() + SETTLING;
         for round in 1.. {
             let mut running = Vec::new();
@@ -217,7 +233,7 @@ impl Field<'_> {
                 break;
             }
             let known = self.recorder.events().len();
-            let news = |events: &[Arc<crate::evidence::Recorded>]| {
+            let news = |events: &[Arc<Recorded>]| {
                 let mut new = events.iter().skip(known);
                 new.any(|recorded| matches!(recorded.event, Event::RulesKnown { .. }))
                     .then_some(())
@@ -236,7 +252,7 @@ impl Field<'_> {
     }
 
     /// One exec per Pod, all at once.
-    async fn send(&mut self, cells: &[Cell], labels: &[String]) -> Result<(), Error> {
+    async fn send(&mut self, cells: &[Cell], labels: &[String]) -> Result<(), lab::Error> {
         let mut batches: BTreeMap<String, Vec<(String, Spec)>> = BTreeMap::new();
         for (cell, label) in cells.iter().zip(labels) {
             let pod = match &self.case.sources[cell.column] {
@@ -249,7 +265,7 @@ impl Field<'_> {
         let control = (CONTROL.to_owned(), self.spec(&control_row(self.context)?));
         let pod = self.lab.server(CONTROL)?.pod.clone();
         batches.entry(pod).or_default().push(control);
-        let lab = &self.lab;
+        let lab = &*self.lab;
         let started = batches
             .iter()
             .map(|(pod, batch)| async move { lab.start_batch(pod, batch).await });
@@ -276,7 +292,7 @@ impl Field<'_> {
 
     /// Waits until every attempt is over: denied in the log, or ended for the client. In vain is an answer too, which
     /// the comparison gives.
-    async fn await_decisions(&self, labels: &[String]) -> Result<(), Error> {
+    async fn await_decisions(&self, labels: &[String]) -> Result<(), lab::Error> {
         let mut open: Vec<&str> = labels.iter().map(String::as_str).collect();
         open.push(CONTROL);
         let over = |index: &Index, label: &str| {
@@ -323,7 +339,7 @@ impl Field<'_> {
         observe::from_events(events.iter().map(AsRef::as_ref), Timestamp::now())
     }
 
-    async fn observe(&self) -> Result<Observations, Error> {
+    async fn observe(&self) -> Result<Observations, lab::Error> {
         let captures: Captures = self.lab.flush_captures().await;
         Ok(observe::observe(
             self.recorder.folder(),
@@ -361,19 +377,19 @@ fn own_permit() -> Decider {
     expect(&policy, &Switches::default(), &source, &flow).by
 }
 
-fn control_row(context: &RunContext) -> Result<Row, Error> {
+fn control_row(context: &RunContext) -> Result<Row, lab::Error> {
     row_to(context, 443, Speech::Tls(Some(CONTROL_HOST.to_owned())))
 }
 
-fn settling_row(context: &RunContext) -> Result<Row, Error> {
+fn settling_row(context: &RunContext) -> Result<Row, lab::Error> {
     row_to(context, 9, Speech::Udp)
 }
 
-fn row_to(context: &RunContext, port: u16, speech: Speech) -> Result<Row, Error> {
+fn row_to(context: &RunContext, port: u16, speech: Speech) -> Result<Row, lab::Error> {
     let host = context.internet.host(CONTROL_HOST);
     let address = host.and_then(|host| host.addresses.iter().copied().find(|one| one.is_ipv4()));
     let address = address.ok_or_else(|| {
-        Error::Setup(format!(
+        lab::Error::Data(format!(
             "scenarios/internet.yaml: no host {CONTROL_HOST} with an IPv4 address; it is the positive control"
         ))
     })?;

@@ -3,7 +3,8 @@
 //! The rules of [`crate::judge`] hold: a denial is a conjunction, and silence counts only where noise would have been
 //! heard. What differs is the bookkeeping. One flow among hundreds to the same far end cannot be told from the others
 //! beyond the gateway unless its canary arrived, so every flow seen there must be accounted for: by a canary, or by an
-//! attempt that is known to have passed. One that nobody accounts for leaves every denial at that far end unproven.
+//! attempt that is known to have passed. Where fewer are left over than attempts that could be them, nobody knows whose
+//! they are, and every denial at that far end is unproven.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -110,6 +111,8 @@ struct Evidence<'a> {
     strangers: BTreeMap<(Protocol, SocketAddr), usize>,
     /// Attempts that passed without their canary, by the same key.
     claims: BTreeMap<(Protocol, SocketAddr), usize>,
+    /// Attempts of which nothing says that they passed, by the same key.
+    suspects: BTreeMap<(Protocol, SocketAddr), usize>,
 }
 
 impl<'a> Evidence<'a> {
@@ -134,6 +137,7 @@ impl<'a> Evidence<'a> {
             left_pod,
             strangers: BTreeMap::new(),
             claims: BTreeMap::new(),
+            suspects: BTreeMap::new(),
         };
         for attempt in &observations.attempts {
             evidence.attempts.insert(&attempt.label, attempt);
@@ -144,11 +148,12 @@ impl<'a> Evidence<'a> {
         }
         evidence.count_strangers()?;
         for attempt in &observations.attempts {
-            if let Some(sent) = &attempt.sent
-                && evidence.passed_unmarked(attempt)
-            {
-                let key = (sent.protocol, sent.destination);
+            let Some(sent) = &attempt.sent else { continue };
+            let key = (sent.protocol, sent.destination);
+            if evidence.passed_unmarked(attempt) {
                 *evidence.claims.entry(key).or_default() += 1;
+            } else if !evidence.has_arrived(attempt) {
+                *evidence.suspects.entry(key).or_default() += 1;
             }
         }
         Ok(evidence)
@@ -254,6 +259,12 @@ impl<'a> Evidence<'a> {
                 )
             } else {
                 Observed::Passed { by: by(permit) }
+            };
+        }
+        if strangers > claims && strangers - claims >= count(&self.suspects) {
+            // As many left as there are attempts left to be them.
+            return Observed::Passed {
+                by: by(permit.or(denial)),
             };
         }
         if strangers > claims {

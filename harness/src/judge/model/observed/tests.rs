@@ -114,6 +114,12 @@ fn left(mut observations: Observations, port: u16) -> Observations {
     observations
 }
 
+/// A second attempt at the same far end, of which nothing is known.
+fn another(mut observations: Observations) -> Observations {
+    observations.attempts.push(attempt("two", OTHER, 2000));
+    observations
+}
+
 fn arrived(mut observations: Observations, canary: &str, port: u16) -> Observations {
     observations.receipts.push(Receipt {
         at: at(2),
@@ -165,7 +171,10 @@ fn seen(observations: &Observations) -> char {
 #[case::permitted_but_nothing_left(logged(silent(), record(1000, Action::Permit, 5)), '?')]
 #[case::refused_by_somebody(left(ended(silent(), ClientOutcome::Refused, 5), 9), 'p')]
 #[case::closed_without_a_record(ended(silent(), ClientOutcome::Closed, 5), 'b')]
-#[case::somebody_left(left(denied(), 9), '?')]
+#[case::left_although_denied(left(denied(), 9), 'P')]
+#[case::left_unlogged(left(silent(), 9), 'p')]
+#[case::somebody_left(left(another(denied()), 9), '?')]
+#[case::both_left(left(left(another(denied()), 8), 9), 'P')]
 #[case::another_left(arrived(denied(), OTHER, 9), 'B')]
 #[case::both_logged(logged(denied(), record(1000, Action::Permit, 6)), '?')]
 #[case::of_another_port(logged(silent(), record(1001, Action::Deny, 5)), 'b')]

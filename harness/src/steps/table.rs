@@ -1,0 +1,33 @@
+//! The drawn truth table: many flows at once, compared with the model of the documented policy.
+
+use cucumber::then;
+
+use crate::fuzz::table::Table;
+use crate::world::{Step, World};
+
+#[then(
+    expr = "{int} flows under policies of {int} servers drawn from seed {int} come to what the documents say"
+)]
+async fn drawn_flows(world: &mut World, flows: usize, servers: usize, seed: u64) -> Step {
+    world
+        .act(async |scene| {
+            let table = Table::draw(seed, servers, flows, &scene.context.internet);
+            scene.set_up(|setup| table.settings(setup))?;
+            let (context, recorder) = (scene.context.clone(), scene.recorder.clone());
+            let lab = scene.lab().await?;
+            let mut results = table.check(&context, &recorder, lab).await?;
+            // A scenario speaks for what its tags name.
+            for result in &mut results {
+                result.requirements = scene.claims(
+                    &result
+                        .requirements
+                        .iter()
+                        .map(String::as_str)
+                        .collect::<Vec<_>>(),
+                );
+            }
+            results.retain(|result| !result.requirements.is_empty());
+            scene.settle(results)
+        })
+        .await
+}
