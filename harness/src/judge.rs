@@ -18,12 +18,14 @@
 //! | [`permit`]      | that a request passed                                                |
 //! | [`logged`]      | that a decision is in the log, and leads to the server               |
 //! | [`spread`]      | that a canary is where it may be, and nowhere else                   |
+//! | [`authoring`]   | what the orchestrator accepts and generates                          |
 //! | [`update`]      | that a policy change took effect in time                             |
 //! | [`model`]       | that flows come to what the documents say, hundreds at once          |
 //! | [`governed`]    | that a Pod was under its policy from its first packet                |
 //! | [`restart`]     | that a gateway that restarts under load stays closed                 |
 //! | [`trace`]       | that nothing is left of what was removed                             |
 
+pub mod authoring;
 mod correlate;
 pub mod denial;
 pub mod fact;

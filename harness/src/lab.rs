@@ -5,6 +5,7 @@
 //! tier. What it sees goes to the evidence folder first; steps ask the folder, not the lab.
 
 pub mod agent;
+mod authoring;
 mod batch;
 pub mod lifecycle;
 pub mod orchestrator;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`system`] | the state of the world before anything happens |
 //! | [`toolcall`] | an agent's call, the record, the compromised dependency |
+//! | [`authoring`] | what the orchestrator accepts from users, and generates |
 //! | [`egress`] | requests out of a Pod and what becomes of them |
 //! | [`package`] | servers that npx fetches when their Pod starts |
 //! | [`tiers`] | permits before and behind the servers' own policies |
@@ -12,6 +13,7 @@
 //! | [`restart`] | the gateway restarted under load |
 //! | [`tamper`] | policy objects written, edited and deleted by hand |
 
+pub mod authoring;
 pub mod egress;
 pub mod lifecycle;
 pub mod package;

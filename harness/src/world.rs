@@ -16,6 +16,7 @@ use crate::judge::{CheckResult, Control};
 use crate::lab::{self, Lab, Setup};
 use crate::outcome::Outcome;
 use crate::run::RunContext;
+use crate::steps::authoring::Authoring;
 use crate::steps::lifecycle::Life;
 use crate::steps::update::Change;
 use crate::waiting::Waiting;
@@ -107,6 +108,8 @@ pub struct Scene {
     pub permit_log: Option<CheckResult>,
     /// The last change of a list.
     pub change: Option<Change>,
+    /// What the steps about manifests and policies hand to one another.
+    pub authoring: Authoring,
     /// What happened to parts of the system.
     pub life: Life,
     lab: Option<Lab>,
@@ -204,6 +207,7 @@ impl World {
             called_at: None,
             permit_log: None,
             change: None,
+            authoring: Authoring::default(),
             life: Life::default(),
             lab: None,
             waiting: Waiting::default(),

@@ -90,6 +90,16 @@ impl Orchestrator {
         .await
     }
 
+    /// The manifest of a server, as the orchestrator shows it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when there is no such server.
+    pub async fn manifest(&self, id: &str) -> Result<Value, Error> {
+        let path = format!("/api/mcp-servers/{id}");
+        let server: Value = self.call(reqwest::Method::GET, &path, None).await?;
+        Ok(server["manifest"].clone())
+    }
+
     /// Gives a server the values of its variables. Obot takes them from here alone: a static `value` in the manifest of a
     /// server does not reach its Pod.
     ///
@@ -218,8 +228,35 @@ impl Orchestrator {
 /// # Errors
 /// When the storage does not answer or refuses the token.
 pub async fn network_policies(storage: SocketAddr, token: &str) -> Result<Vec<Value>, Error> {
+    let mut list = ask_storage(reqwest::Method::GET, storage, token, None).await?;
+    Ok(list["items"]
+        .as_array_mut()
+        .map(std::mem::take)
+        .unwrap_or_default())
+}
+
+/// Creates an MCPNetworkPolicy in the orchestrator's storage.
+///
+/// # Errors
+/// When the storage does not answer or refuses the token or the policy.
+pub async fn write_network_policy(
+    storage: SocketAddr,
+    token: &str,
+    policy: &Value,
+) -> Result<(), Error> {
+    ask_storage(reqwest::Method::POST, storage, token, Some(policy))
+        .await
+        .map(drop)
+}
+
+async fn ask_storage(
+    method: reqwest::Method,
+    storage: SocketAddr,
+    token: &str,
+    body: Option<&Value>,
+) -> Result<Value, Error> {
     const PATH: &str = "/apis/obot.obot.ai/v1/namespaces/default/mcpnetworkpolicys";
-    let call = format!("GET {PATH}");
+    let call = format!("{method} {PATH}");
     let failed = |source| Error::Transport {
         call: call.clone(),
         source,
@@ -228,12 +265,13 @@ pub async fn network_policies(storage: SocketAddr, token: &str) -> Result<Vec<Va
         .tls_danger_accept_invalid_certs(true)
         .build()
         .map_err(failed)?;
-    let answer = http
-        .get(format!("https://{storage}{PATH}"))
-        .bearer_auth(token)
-        .send()
-        .await
-        .map_err(failed)?;
+    let mut request = http
+        .request(method, format!("https://{storage}{PATH}"))
+        .bearer_auth(token);
+    if let Some(body) = body {
+        request = request.json(body);
+    }
+    let answer = request.send().await.map_err(failed)?;
     let status = answer.status();
     if !status.is_success() {
         return Err(Error::Refused {
@@ -242,9 +280,5 @@ pub async fn network_policies(storage: SocketAddr, token: &str) -> Result<Vec<Va
             body: answer.text().await.unwrap_or_default(),
         });
     }
-    let mut list: Value = answer.json().await.map_err(failed)?;
-    Ok(list["items"]
-        .as_array_mut()
-        .map(std::mem::take)
-        .unwrap_or_default())
+    answer.json().await.map_err(failed)
 }

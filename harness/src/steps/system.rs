@@ -70,6 +70,19 @@ async fn server_that_says_nothing(world: &mut World, name: String) -> Step {
         .await
 }
 
+#[given(
+    expr = "the orchestrator runs the server {string}, which says that it does not deny all egress"
+)]
+async fn server_that_denies_nothing(world: &mut World, name: String) -> Step {
+    let stated = Stated {
+        domains: Vec::new(),
+        deny_all: Some(false),
+    };
+    world
+        .act(async |scene| run_server(scene, &name, stated).await)
+        .await
+}
+
 #[given(expr = "a pod {string} runs in the servers' namespace without any policy")]
 async fn stray_pod(world: &mut World, name: String) -> Step {
     world
