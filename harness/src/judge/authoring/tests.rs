@@ -265,7 +265,7 @@ fn a_release_that_is_not_deployed_fails() {
         },
         |claim| claim.records[0].release = None,
         |claim| claim.records[0].kind = "Opaque".into(),
-        |claim| drop(claim.pods.insert("pod".into(), false)),
+        |claim| claim.pods = BTreeMap::from([("pod".to_owned(), false)]),
         |claim| {
             let mut newer = claim.records[0].clone();
             newer.labels.insert("version".into(), "3".into());
