@@ -36,6 +36,9 @@ pub struct Deadlines {
     /// outlives its next turn, so a packet that was let through shows within one scheduling
     /// slice; this allows several on a loaded machine and still fits a denial into 50 ms.
     pub quiet_window: Duration,
+    /// How long a connection is watched that was open when its domain was removed, from the moment at which new
+    /// connections are denied. An answer to an open question, so long enough to tell "at once" from "not at all".
+    pub live_session: Duration,
     /// One MCP tool call, the agent's own time limit included.
     pub tool_call: Duration,
     /// One whole scenario, set-up and teardown included. Past it the scenario is cut and says
@@ -58,6 +61,7 @@ impl Deadlines {
             probe_result: Duration::from_secs(5),
             denial_logged: Duration::from_secs(5),
             quiet_window: Duration::from_millis(20),
+            live_session: Duration::from_millis(300),
             tool_call: Duration::from_secs(20),
             scenario: Duration::from_secs(60),
             teardown: Duration::from_secs(5),

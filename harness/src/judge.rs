@@ -17,6 +17,10 @@
 //! | [`denial`]      | that an attempt was blocked                                          |
 //! | [`permit`]      | that a request passed                                                |
 //! | [`logged`]      | that a decision is in the log, and leads to the server               |
+//! | [`condition`]   | that a prerequisite of the platform is not met                       |
+//! | [`default_action`] | that the default action is what the design says                   |
+//! | [`level`]       | (what a result means for a requirement that is not core)             |
+//! | [`open_question`] | what the system's answer to an open question is                    |
 //! | [`spread`]      | that a canary is where it may be, and nowhere else                   |
 //! | [`authoring`]   | what the orchestrator accepts and generates                          |
 //! | [`update`]      | that a policy change took effect in time                             |
@@ -26,14 +30,18 @@
 //! | [`trace`]       | that nothing is left of what was removed                             |
 
 pub mod authoring;
+pub mod condition;
 mod correlate;
+pub mod default_action;
 pub mod denial;
 pub mod fact;
 mod finding;
 pub mod governed;
+pub mod level;
 pub mod logged;
 pub mod model;
 pub mod observation;
+pub mod open_question;
 pub mod permit;
 pub mod restart;
 pub mod result;

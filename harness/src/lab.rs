@@ -7,6 +7,7 @@
 pub mod agent;
 mod authoring;
 mod batch;
+mod crafted;
 pub mod lifecycle;
 pub mod orchestrator;
 pub mod package;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
@@ -94,6 +95,12 @@ pub struct Setup {
     pub tier_one: Vec<TierOne>,
     /// A new Pod takes the lowest free address, which may have been another Pod's just now.
     pub reuse_addresses: bool,
+    /// The API server lies beyond the gateway, as a managed one with a public endpoint does.
+    pub api_server_beyond: bool,
+    /// The node hides the Pods' addresses behind its own.
+    pub masquerade: bool,
+    /// The gateway decides live sessions anew after a change of policy: the vendor's behaviour is unknown.
+    pub live_session_reeval: bool,
 }
 
 /// An MCP server that the lab created.
@@ -121,6 +128,8 @@ pub struct Lab {
     /// How many Pods were replaced; keeps labels apart.
     replacements: u32,
     probes: Vec<RunningProbe>,
+    /// Connections that are held open over several steps.
+    sessions: Vec<RunningProbe>,
     cancel: CancellationToken,
     tasks: TaskTracker,
 }
@@ -157,6 +166,7 @@ impl Lab {
             remote: BTreeMap::new(),
             replacements: 0,
             probes: Vec::new(),
+            sessions: Vec::new(),
             cancel,
             tasks,
         };
@@ -415,6 +425,49 @@ impl Lab {
         let announced = |index: &Index| index.attempt(label).map(drop);
         self.see_indexed(what, self.context.deadlines.probe_result, announced)
             .await
+    }
+
+    /// Starts a probe that goes on over several steps; returns when the far end answered it for the first time.
+    ///
+    /// # Errors
+    /// When it can't be started or nothing of it arrives in time.
+    pub async fn hold(&mut self, pod: &str, probe: &Probe, label: &str) -> Result<(), Error> {
+        let client = self.cluster.client();
+        let recorder = &self.recorder;
+        let running =
+            RunningProbe::start(&client, RUNTIME_NAMESPACE, pod, probe, label, recorder).await?;
+        self.sessions.push(running);
+        let asked = |event: &Event| matches!(event, Event::Receipt(receipt) if receipt.canaries.contains(&probe.canary));
+        self.see(
+            format!("the first request of {label:?} to arrive"),
+            self.context.deadlines.probe_result,
+            |events| {
+                let found = events.iter().any(|recorded| asked(&recorded.event));
+                found.then_some(())
+            },
+        )
+        .await
+    }
+
+    /// The running cluster, for what only some tiers can do.
+    pub fn cluster(&self) -> &Arc<dyn Cluster> {
+        &self.cluster
+    }
+
+    /// The ClusterIP and port of the API server's Service.
+    ///
+    /// # Errors
+    /// When the Service can't be read.
+    pub async fn api_server_cluster_ip(&self) -> Result<SocketAddr, Error> {
+        let service = Api::<Service>::namespaced(self.cluster.client(), "default")
+            .get("kubernetes")
+            .await
+            .map_err(Error::kubernetes("read the Service kubernetes"))?;
+        let address = service.spec.and_then(|spec| spec.cluster_ip);
+        let address = address.and_then(|address| address.parse().ok());
+        let address = address
+            .ok_or_else(|| Error::Fixture("the Service kubernetes has no ClusterIP".to_owned()))?;
+        Ok(SocketAddr::new(address, 443))
     }
 
     /// Waits until `found` sees in the recorded events what it looks for.

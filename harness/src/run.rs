@@ -21,6 +21,7 @@ use crate::evidence::{self, Event, Recorder, RunFinished, RunStarted, ScenarioSt
 use crate::outcome::ExitCode;
 use crate::project::{self, Project};
 use crate::report;
+use crate::requirement::Register;
 use crate::world::{Verdicts, World};
 
 /// Up to this many scenarios, the summary shows the proof of each without being asked.
@@ -68,6 +69,8 @@ impl Error {
 pub struct RunContext {
     /// The project's data.
     pub project: Project,
+    /// The register of requirements: what a result means depends on their levels.
+    pub requirements: Register,
     /// The simulated internet, parsed once.
     pub internet: Internet,
     /// The authority behind every certificate of the simulated internet.
@@ -126,6 +129,7 @@ impl RunContext {
         folder: PathBuf,
     ) -> Result<Self, Error> {
         Ok(Self {
+            requirements: project.requirements()?,
             internet: project.internet()?,
             authority: CertificateAuthority::new("containment simulated internet")
                 .map_err(|error| Error::Setup(error.to_string()))?,

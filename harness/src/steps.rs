@@ -7,6 +7,8 @@
 //! | [`authoring`] | what the orchestrator accepts from users, and generates |
 //! | [`egress`] | requests out of a Pod and what becomes of them |
 //! | [`package`] | servers that npx fetches when their Pod starts |
+//! | [`condition`] | prerequisites of the platform, and that a missing one is named |
+//! | [`question`] | open questions, whose answers are recorded |
 //! | [`tiers`] | permits before and behind the servers' own policies |
 //! | [`update`] | a server's list that changes while its Pod runs |
 //! | [`lifecycle`] | Pods replaced, servers deleted, parts of the system stopped and started |
@@ -14,9 +16,11 @@
 //! | [`tamper`] | policy objects written, edited and deleted by hand |
 
 pub mod authoring;
+pub mod condition;
 pub mod egress;
 pub mod lifecycle;
 pub mod package;
+pub mod question;
 pub mod restart;
 pub mod system;
 pub mod table;

@@ -112,6 +112,19 @@ pub trait Cluster: Send + Sync {
     /// The restarted gateway asks the firewall's controller for its policy; resolves when it enforces it.
     fn give_policy_again(&self) -> BoxFuture<'_, ()>;
 
+    /// The simulated internet's name for the API server's endpoint, where that lies beyond the gateway.
+    fn api_server_far_end(&self) -> Option<&str>;
+
+    /// Puts a packet on a Pod's wire as if the Pod had sent it; false where the tier can't, or no Pod has its source.
+    fn send_as_pod(&self, packet: Vec<u8>) -> BoxFuture<'_, bool>;
+
+    /// Runs a probe on the node itself, outside of any Pod; false where the tier can't.
+    fn probe_from_node(
+        &self,
+        probe: fixtures::probe::Command,
+        reports: fixtures::probe::Reporter,
+    ) -> BoxFuture<'_, Result<bool, Error>>;
+
     /// Containers that crashed so far.
     fn crashes(&self) -> Vec<Crash>;
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::evidence::{Event, Recorder, ScenarioFinished, ScenarioStarted};
-use crate::judge::{CheckResult, Control};
+use crate::judge::{CheckResult, Control, level};
 use crate::lab::{self, Lab, Setup};
 use crate::outcome::Outcome;
 use crate::run::RunContext;
@@ -157,7 +157,11 @@ impl Scene {
     /// [`Failure::Check`] unless every outcome [is settled](Outcome::is_settled).
     pub fn settle(&self, results: Vec<CheckResult>) -> Step {
         let mut first = None;
-        for result in results {
+        let level_of = |id: &str| self.context.requirements.find(id).map(|found| found.level);
+        let by_level = results
+            .into_iter()
+            .flat_map(|result| level::by_level(result, level_of));
+        for result in by_level {
             self.recorder.check(result.clone());
             if !result.outcome.is_settled() && first.is_none() {
                 first = Some(result);

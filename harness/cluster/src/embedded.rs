@@ -8,11 +8,11 @@ mod objects;
 mod readiness;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use api_server::{ApiServer, ExecOptions, ExecSession, KubeletError, PodRef};
+use api_server::{AccessLog, ApiServer, ExecOptions, ExecSession, KubeletError, PodRef};
 use mock_controller::gateway::Gateway;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -53,6 +53,8 @@ pub struct ClusterConfig {
     pub capture_limit: u64,
     /// Pods leave the cluster with the node's address instead of their own.
     pub masquerade: bool,
+    /// The API server lies beyond the gateway, as a managed one with a public endpoint does. None: it is on the node.
+    pub api_server_beyond: Option<ApiServerBeyond>,
     pub seed: u64,
     /// Whether the API server enforces RBAC for service accounts.
     pub rbac: bool,
@@ -61,6 +63,15 @@ pub struct ClusterConfig {
     /// Deliberate defects. Empty in every run that may be believed.
     pub faults: ClusterFaults,
     pub timings: Timings,
+}
+
+/// Where the endpoint of the `kubernetes` Service is when it is not on the node.
+#[derive(Clone)]
+pub struct ApiServerBeyond {
+    /// An address of the simulated internet that nobody else has.
+    pub address: SocketAddrV4,
+    /// What the endpoint sees; none reports nothing.
+    pub access_log: Option<AccessLog>,
 }
 
 impl ClusterConfig {
@@ -77,6 +88,7 @@ impl ClusterConfig {
             capture_dir: None,
             capture_limit: crate::capture::DEFAULT_LIMIT,
             masquerade: false,
+            api_server_beyond: None,
             seed: 0,
             rbac: api_server::Config::default().rbac,
             reuse_addresses: false,
@@ -131,8 +143,15 @@ impl EmbeddedCluster {
     /// Starts a cluster. When this returns, the API answers, cluster DNS answers by its Service's address, and
     /// the node takes Pods.
     pub async fn start(config: ClusterConfig) -> Result<Self, Error> {
+        let mut internet_addresses = config.internet_addresses;
+        let beyond = config.api_server_beyond;
+        internet_addresses.extend(
+            beyond
+                .iter()
+                .map(|beyond| IpAddr::from(*beyond.address.ip())),
+        );
         let network_config = NetworkConfig {
-            internet_addresses: config.internet_addresses,
+            internet_addresses,
             capture_dir: config.capture_dir,
             capture_limit: config.capture_limit,
             masquerade: config.masquerade || config.faults.contains(&ClusterFault::MasqueradeOn),
@@ -159,7 +178,16 @@ impl EmbeddedCluster {
             .node()
             .tcp_listener(inside)
             .and_then(TcpListener::from_std);
-        serve(&api, inside, listener, &service_tasks, &services)?;
+        serve(&api, inside, listener, None, &service_tasks, &services)?;
+        if let Some(beyond) = &beyond {
+            let address = beyond.address.into();
+            let listener = network
+                .internet()
+                .tcp_listener(address)
+                .and_then(TcpListener::from_std);
+            let log = beyond.access_log.clone();
+            serve(&api, address, listener, log, &service_tasks, &services)?;
+        }
         let outside = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = TcpListener::bind(outside).await;
         let port = listener
@@ -167,7 +195,7 @@ impl EmbeddedCluster {
             .ok()
             .and_then(|listener| listener.local_addr().ok())
             .map_or(0, |address| address.port());
-        serve(&api, outside, listener, &service_tasks, &services)?;
+        serve(&api, outside, listener, None, &service_tasks, &services)?;
 
         let dns_log = config.dns_log;
         let dns = DnsServer::new(config.zone, move |query| {
@@ -188,7 +216,10 @@ impl EmbeddedCluster {
         let agent = NodeAgent::start(agent_config, api.clone(), network.clone()).await?;
         api.set_kubelet(agent.kubelet());
         let client = api.client("default");
-        objects::create(&client).await?;
+        let endpoint = beyond.map_or(SocketAddrV4::new(NODE_ADDRESS, API_PORT), |beyond| {
+            beyond.address
+        });
+        objects::create(&client, endpoint).await?;
 
         service_tasks.spawn(sync::run(
             client.clone(),
@@ -271,13 +302,18 @@ fn serve(
     api: &ApiServer,
     address: SocketAddr,
     listener: std::io::Result<TcpListener>,
+    log: Option<AccessLog>,
     tasks: &TaskTracker,
     cancel: &CancellationToken,
 ) -> Result<(), Error> {
     let listener = listener.map_err(|source| Error::Listen { address, source })?;
     let (api, cancel) = (api.clone(), cancel.clone());
     tasks.spawn(async move {
-        if let Err(error) = api.serve(listener, cancel).await {
+        let served = match log {
+            Some(log) => api.serve_logged(listener, cancel, log).await,
+            None => api.serve(listener, cancel).await,
+        };
+        if let Err(error) = served {
             tracing::error!(%error, %address, "the API server stopped");
         }
     });

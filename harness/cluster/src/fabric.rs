@@ -131,6 +131,12 @@ impl Fabric {
         Ok(id)
     }
 
+    /// The port that an address is behind.
+    #[must_use]
+    pub fn port_behind(&self, address: Ipv4Addr) -> Option<PortId> {
+        self.routes.get(&address).copied()
+    }
+
     pub fn detach(&mut self, id: PortId) {
         self.ports.remove(&id);
         let node = &mut self.node;

@@ -31,6 +31,6 @@ pub mod sandbox;
 pub mod sync;
 pub mod tun;
 
-pub use embedded::{ClusterConfig, EmbeddedCluster};
+pub use embedded::{ApiServerBeyond, ClusterConfig, EmbeddedCluster};
 pub use image::{Image, RootFs};
 pub use node_agent::Crash;

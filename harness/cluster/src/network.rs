@@ -197,6 +197,18 @@ impl Network {
         self.shared.commands.send(Command::Masquerade(on));
     }
 
+    /// Puts a packet on a pod's wire as if the pod had sent it: for what a process without capabilities cannot send.
+    /// Resolves to false when no pod has the address.
+    pub async fn send_as(&self, address: Ipv4Addr, packet: Vec<u8>) -> bool {
+        self.ask(|reply| Command::SendAs {
+            address,
+            packet,
+            reply,
+        })
+        .await
+        .unwrap_or(false)
+    }
+
     /// Injects loss, delay or partition; replaces the rules before.
     pub fn set_impairments(&self, rules: Vec<Impairment>) {
         self.shared.commands.send(Command::Impairments(rules));

@@ -4,7 +4,7 @@
 //! Adding a variant or an optional field is compatible; renaming one needs a new report schema.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use fixtures::receipt::Receipt;
 use jiff::Timestamp;
@@ -112,6 +112,21 @@ pub enum Event {
     RulesKnown {
         /// By the uuid that `decided_by` and `POLICY` carry.
         rules: BTreeMap<Uuid, RuleRef>,
+    },
+    /// A node of the cluster holds this address.
+    NodeKnown {
+        /// Its name.
+        name: String,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// The endpoint of a Service lies beyond the gateway: the node puts its address in the place of the ClusterIP
+    /// before the gateway sees the packet.
+    EndpointBeyond {
+        /// The ClusterIP and port that Pods ask for.
+        service: SocketAddr,
+        /// The address and port that the gateway sees.
+        endpoint: SocketAddr,
     },
     /// An agent called a tool over MCP.
     ToolCall(ToolCall),

@@ -18,6 +18,8 @@ use crate::judge::{ClientOutcome, ClientResult, Sent};
 pub struct Index {
     attempts: HashMap<String, Progress>,
     decisions: HashMap<(SocketAddr, SocketAddr), Vec<Logged>>,
+    /// What the gateway sees in the place of a Service whose endpoint lies beyond it.
+    endpoints: HashMap<SocketAddr, SocketAddr>,
     known: BTreeSet<Uuid>,
     unnamed: BTreeSet<Uuid>,
 }
@@ -60,7 +62,9 @@ impl Index {
 
     /// Records about an attempt's flow since it was sent. Ports come back, so those from before are about another one.
     pub fn logged<'a>(&'a self, sent: &'a Sent) -> impl Iterator<Item = &'a Logged> {
-        let about = self.decisions.get(&(sent.source, sent.destination));
+        let destination = self.endpoints.get(&sent.destination);
+        let destination = *destination.unwrap_or(&sent.destination);
+        let about = self.decisions.get(&(sent.source, destination));
         about
             .into_iter()
             .flatten()
@@ -98,6 +102,9 @@ impl Index {
                 self.attempts.entry(attempt.clone()).or_default().result = Some(result.clone());
             }
             Event::GatewayLog { text, .. } => self.add_line(recorded.at, text),
+            Event::EndpointBeyond { service, endpoint } => {
+                self.endpoints.insert(*service, *endpoint);
+            }
             Event::RulesKnown { rules } => {
                 self.known.extend(rules.keys().copied());
                 self.unnamed.retain(|uuid| !rules.contains_key(uuid));

@@ -111,6 +111,10 @@ pub fn from_events<'a>(
                     .rules
                     .extend(rules.iter().map(|(uuid, rule)| (*uuid, rule.clone())));
             }
+            Event::NodeKnown { address, .. } => observations.nodes.push(*address),
+            Event::EndpointBeyond { service, endpoint } => {
+                observations.endpoints.insert(*service, *endpoint);
+            }
             Event::PodStarted(pod) => observations.pods.push(pod.clone()),
             Event::PodGone { namespace, name } => {
                 for pod in &mut observations.pods {

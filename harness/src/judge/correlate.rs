@@ -17,11 +17,12 @@ pub(super) fn connections<'a>(
     sent: &Sent,
     observations: &'a Observations,
 ) -> Vec<Connection<'a>> {
+    let destination = observations.beyond_the_node(sent.destination);
     receipts::connections(&observations.receipts)
         .into_iter()
         .filter(|connection| {
             connection.protocol == sent.protocol
-                && same_end(sent.protocol, connection.local, sent.destination)
+                && same_end(sent.protocol, connection.local, destination)
         })
         .filter_map(|mut connection| {
             if connection.protocol == Protocol::Udp {
@@ -45,6 +46,7 @@ pub(super) fn outside_flows(
     let Some(capture) = observations.outside.read() else {
         return Vec::new();
     };
+    let destination = observations.beyond_the_node(sent.destination);
     let others: Vec<(SocketAddr, SocketAddr)> = receipts::connections(&observations.receipts)
         .iter()
         .filter(|connection| is_anothers(attempt, connection, observations))
@@ -61,7 +63,7 @@ pub(super) fn outside_flows(
         .flows()
         .into_iter()
         .filter(|flow| flow.protocol == sent.protocol)
-        .filter(|flow| same_end(sent.protocol, flow.destination, sent.destination))
+        .filter(|flow| same_end(sent.protocol, flow.destination, destination))
         // A TCP flow that began before is another's; datagrams have no beginning.
         .filter(|flow| {
             let moment = if flow.protocol == Protocol::Tcp {
@@ -109,11 +111,12 @@ pub(super) fn records<'a>(sent: &Sent, observations: &'a Observations) -> Vec<&'
     let same = |seen: SocketAddr, sent: SocketAddr| {
         seen.ip() == sent.ip() && (!has_ports || seen.port() == sent.port())
     };
+    let destination = observations.beyond_the_node(sent.destination);
     log.records
         .iter()
         .filter(|record| record.protocol == sent.protocol)
         .filter(|record| same(record.source, sent.source))
-        .filter(|record| same(record.destination, sent.destination))
+        .filter(|record| same(record.destination, destination))
         .filter(|record| record.not_before(sent.at))
         .collect()
 }
@@ -150,6 +153,8 @@ pub(super) fn wrong_name(
     match said {
         Some(name) if name.eq_ignore_ascii_case(wanted) => None,
         Some(name) => Some(format!("it names the server {name}, and {wanted} was sent")),
+        // A permit by addresses is decided and logged before there is a ClientHello.
+        None if record.layer == Layer::L4 && record.action == Action::Permit => None,
         None if hello_left => Some(format!("it names no server, and {wanted} was sent")),
         None => None,
     }

@@ -1,6 +1,7 @@
 //! Everything that was observed in one scenario, as values.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use fixtures::receipt::Receipt;
 use jiff::Timestamp;
@@ -26,9 +27,22 @@ pub struct Observations {
     pub rules: BTreeMap<Uuid, RuleRef>,
     /// Which pod held which address, and when.
     pub pods: Vec<PodFact>,
+    /// Addresses of the cluster's nodes.
+    pub nodes: Vec<IpAddr>,
+    /// What the gateway sees as the destination of flows to a Service whose endpoint lies beyond it, by the ClusterIP
+    /// and port that Pods ask for.
+    pub endpoints: BTreeMap<SocketAddr, SocketAddr>,
     /// Every attempt of the scenario. Traffic that carries the canary of another attempt is not
     /// held against this one.
     pub attempts: Vec<Attempt>,
+}
+
+impl Observations {
+    /// The destination as the gateway sees it: a Service's endpoint in the place of its ClusterIP.
+    #[must_use]
+    pub fn beyond_the_node(&self, destination: SocketAddr) -> SocketAddr {
+        *self.endpoints.get(&destination).unwrap_or(&destination)
+    }
 }
 
 /// Something that a tier may not be able to see.

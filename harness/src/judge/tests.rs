@@ -1,6 +1,7 @@
 //! A scene in which everything is as it should be; each test takes one thing away, or adds one.
 #![allow(clippy::unwrap_used)]
 
+mod conditions;
 mod denials;
 mod others;
 mod properties;
@@ -244,6 +245,7 @@ pub(super) fn scene() -> Observations {
         ]),
         pods: vec![pod()],
         attempts: vec![permitted(), attack()],
+        ..Observations::default()
     }
 }
 

@@ -20,6 +20,12 @@ pub struct Probe {
     pub port: u16,
     /// Send the server name in the ClientHello.
     pub server_name: bool,
+    /// Name in the ClientHello, where it is not the far end's.
+    pub sni: Option<String>,
+    /// A bundle in the Pod that is trusted instead of the system's.
+    pub trust: Option<String>,
+    /// Keep the connection open for so many milliseconds, with a request every so often. For `session` alone.
+    pub for_ms: Option<u64>,
     /// The token in the payload.
     pub canary: String,
     /// When the client gives up, in milliseconds.
@@ -57,15 +63,25 @@ impl Probe {
         if self.protocol == "tls" && !self.server_name {
             command.push("--no-sni".to_owned());
         }
+        let options = [
+            ("--sni", self.sni.clone()),
+            ("--trust", self.trust.clone()),
+            ("--for-ms", self.for_ms.map(|millis| millis.to_string())),
+        ];
+        for (option, value) in options {
+            if let Some(value) = value {
+                command.extend([option.to_owned(), value]);
+            }
+        }
         command
     }
 
     /// In words, as a label.
     pub fn describe(&self) -> String {
-        let name = if self.server_name {
-            ""
-        } else {
-            " without a server name"
+        let name = match &self.sni {
+            Some(name) => format!(" as {name}"),
+            None if self.server_name => String::new(),
+            None => " without a server name".to_owned(),
         };
         if self.port == 0 {
             return format!("{}://{}", self.protocol, self.host);

@@ -109,7 +109,7 @@ async fn blocked_by_rule(world: &mut World, rule: String, server: String) -> Ste
         .await
 }
 
-#[then("the request is blocked by the default action")]
+#[then(regex = "^(?:the request|each of them) is blocked by the default action$")]
 async fn blocked_by_default(world: &mut World) -> Step {
     world
         .act(async |scene| scene.all_blocked(RuleExpectation::DefaultAction).await)
@@ -156,6 +156,9 @@ impl Scene {
             host: host.to_owned(),
             port,
             server_name: true,
+            sni: None,
+            trust: None,
+            for_ms: None,
             canary: fixtures::canary::generate(),
             timeout_ms: self
                 .context
@@ -167,7 +170,8 @@ impl Scene {
         }
     }
 
-    /// Probes as a table says: protocol, destination, port. For what has no ports the last cell is empty or a dash.
+    /// Probes as a table says: protocol, destination, port. `192.0.2.1 as api.example.test` names another server in the
+    /// ClientHello than the one it goes to; `tls without a name` names none. For what has no ports the last cell is empty or a dash.
     pub(super) fn probes_of(&self, table: Option<&gherkin::Table>) -> Result<Vec<Probe>, Failure> {
         let table = table.ok_or_else(|| {
             Failure::Scenario("the step needs a table: protocol, destination, port".to_owned())
@@ -186,7 +190,19 @@ impl Scene {
                     .parse()
                     .map_err(|_| Failure::Scenario(format!("{port:?} is no port")))?,
             };
-            Ok(self.probe_to(protocol, host, port))
+            let (host, name) = match host.split_once(" as ") {
+                Some((host, name)) => (host, Some(name.to_owned())),
+                None => (host.as_str(), None),
+            };
+            let (protocol, server_name) = match protocol.as_str() {
+                "tls without a name" => ("tls", false),
+                other => (other, true),
+            };
+            Ok(Probe {
+                sni: name,
+                server_name,
+                ..self.probe_to(protocol, host, port)
+            })
         })
         .collect()
     }
@@ -240,26 +256,31 @@ impl Scene {
 
     /// The name under which the far end of an attempt writes its receipts: the first of its names.
     pub(super) fn far_end(&self, attempt: &Attempt) -> String {
-        let sent = attempt.sent.as_ref();
-        let asked = sent
-            .and_then(|sent| sent.host.as_deref())
-            .unwrap_or_default();
-        let host = self.context.internet.host(asked);
-        host.map_or(asked, |host| host.name()).to_owned()
+        let Some(sent) = &attempt.sent else {
+            return String::new();
+        };
+        let internet = &self.context.internet;
+        let address = sent.destination.ip();
+        let host = match sent.host.as_deref() {
+            Some(asked) => internet.host(asked),
+            None => internet
+                .hosts()
+                .iter()
+                .find(|host| host.addresses.contains(&address)),
+        };
+        let asked = sent.host.clone();
+        host.map_or_else(
+            || asked.unwrap_or_else(|| address.to_string()),
+            |host| host.name().to_owned(),
+        )
     }
 
     async fn all_pass(&mut self, rule: &RuleExpectation) -> Step {
-        let mut results = Vec::new();
-        for label in self.last_attempts()? {
-            self.await_outcome(&label).await?;
-            let observations = self.observe().await?;
-            let attempt = self.attempt(&observations, &label)?;
-            let far_end = self.far_end(&attempt);
-            results.extend(
-                self.judge_passed_by(attempt, &far_end, rule.clone())
-                    .await?,
-            );
+        let labels = self.last_attempts()?;
+        for label in &labels {
+            self.await_outcome(label).await?;
         }
+        let results = self.judge_all_passed(&labels, rule).await?;
         self.settle(results)
     }
 

@@ -1,9 +1,20 @@
-//! Permits that stand before the servers' own policies (Tier 1) and the default action behind them.
+//! Permits that stand before the servers' own policies (Tier 1), and the default action behind them.
 
-use cucumber::{given, when};
+use std::collections::BTreeSet;
 
-use crate::lab;
-use crate::world::{Step, World};
+use cucumber::{given, then, when};
+
+use super::verdict::Rule;
+use crate::judge::default_action::judge_default_action_rule;
+use crate::judge::{
+    CheckResult, DenialClaim, PermitClaim, RuleExpectation, judge_denial, judge_permit,
+};
+use crate::lab::{self, Probe};
+use crate::outcome::Outcome;
+use crate::world::{Failure, Scene, Step, World};
+
+/// Where a Pod finds the authority of its cluster's API server.
+const CLUSTER_AUTHORITY: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 
 /// Before the system runs this is part of its set-up; afterwards it takes effect at once.
 #[given(expr = "Tier 1 of the firewall holds the permits {string}")]
@@ -30,4 +41,234 @@ async fn tier_one_loses(world: &mut World, name: String) -> Step {
     world
         .act(async |scene| Ok(scene.lab().await?.clear_tier_one(&name).await?))
         .await
+}
+
+#[given("the API server lies beyond the gateway")]
+async fn api_server_beyond(world: &mut World) -> Step {
+    world
+        .act(async |scene| scene.set_up(|setup| setup.api_server_beyond = true))
+        .await
+}
+
+#[when(expr = "the pod of {string} calls the Kubernetes API through its ClusterIP")]
+async fn pod_calls_api(world: &mut World, server: String) -> Step {
+    world
+        .act(async |scene| {
+            let pod = scene.lab().await?.server(&server)?.pod.clone();
+            let service = scene.lab().await?.api_server_cluster_ip().await?;
+            let probe = Probe {
+                trust: Some(CLUSTER_AUTHORITY.to_owned()),
+                ..scene.probe_to("tls", &service.ip().to_string(), service.port())
+            };
+            scene.probe_from(&pod, &server, &[probe]).await
+        })
+        .await
+}
+
+#[then(expr = "the API server answers, by the rule {string} and without a server name")]
+async fn api_server_answers(world: &mut World, rule: String) -> Step {
+    world
+        .act(async |scene| {
+            let far_end = scene
+                .lab()
+                .await?
+                .cluster()
+                .api_server_far_end()
+                .map(str::to_owned);
+            let far_end = far_end.ok_or_else(|| {
+                Failure::NotTestable(
+                    "the API server of this cluster is not beyond the gateway".to_owned(),
+                )
+            })?;
+            let label = scene.only_attempt()?;
+            scene.await_outcome(&label).await?;
+            let observations = scene.observe().await?;
+            let attempt = scene.attempt(&observations, &label)?;
+            let rule = RuleExpectation::Named {
+                rule,
+                of_server: None,
+            };
+            let named = attempt.sent.as_ref().and_then(|sent| sent.sni.clone());
+            let mut results = scene.judge_passed_by(attempt, &far_end, rule).await?;
+            results.push(CheckResult::stated(
+                format!("no server name: {label}"),
+                &["EGR-21"],
+                if named.is_none() {
+                    Outcome::Passed
+                } else {
+                    Outcome::Failed
+                },
+                "the ClientHello to the API server names no server",
+                format!("server name: {}", named.as_deref().unwrap_or("none")),
+            ));
+            scene.settle(results)
+        })
+        .await
+}
+
+#[then("the default action is a rule of its own: it denies, it logs, and it is in no policy list")]
+async fn default_action_stands_alone(world: &mut World) -> Step {
+    world
+        .act(async |scene| {
+            let policy = scene.lab().await?.cluster().firewall_policy();
+            let policy = policy.ok_or_else(|| {
+                Failure::NotTestable(
+                    "the firewall's controller cannot be asked for its policy".to_owned(),
+                )
+            })?;
+            let check = scene.check("default action in POST_RULES", &["EGR-19"]);
+            scene.settle(vec![judge_default_action_rule(&check, &policy)])
+        })
+        .await
+}
+
+#[when(expr = "the pod of {string} requests every domain of {string} over TLS")]
+async fn pod_requests_all(world: &mut World, server: String, name: String) -> Step {
+    world
+        .act(async |scene| {
+            let domains = scene.domains_of(&name)?;
+            let pod = scene.lab().await?.server(&server)?.pod.clone();
+            let probes: Vec<Probe> = domains
+                .iter()
+                .map(|domain| scene.probe_to("tls", domain, 443))
+                .collect();
+            scene.probe_from(&pod, &server, &probes).await
+        })
+        .await
+}
+
+#[when(expr = "the node requests every domain of {string} over TLS")]
+async fn node_requests_all(world: &mut World, name: String) -> Step {
+    world
+        .act(async |scene| {
+            let domains = scene.domains_of(&name)?;
+            scene.attempts.clear();
+            for domain in domains {
+                scene.probes_sent += 1;
+                let label = format!("node -> tls://{domain}:443 #{}", scene.probes_sent);
+                let canary = fixtures::canary::generate();
+                let lab = scene.lab().await?;
+                if !lab.request_from_node(&domain, &canary, &label).await? {
+                    return Err(Failure::NotTestable(
+                        "this tier has no way to send from the node itself".to_owned(),
+                    ));
+                }
+                scene.attempts.push(label);
+            }
+            Ok(())
+        })
+        .await
+}
+
+/// The node's own packets pass no capture point at a Pod: what is judged is the far end, the gateway's log and the
+/// packets outside.
+#[then(expr = "each request of the node passes by the rule {string}")]
+async fn node_requests_pass(world: &mut World, rule: String) -> Step {
+    world
+        .act(async |scene| {
+            let labels = scene.last_attempts()?;
+            for label in &labels {
+                scene.await_outcome(label).await?;
+            }
+            let observations = scene.observe().await?;
+            let mut results = Vec::new();
+            for label in labels {
+                let attempt = scene.attempt(&observations, &label)?;
+                let claim = PermitClaim {
+                    check: scene.check(format!("passed: {label}"), &["EGR-23"]),
+                    far_end: scene.far_end(&attempt),
+                    attempt,
+                    rule: RuleExpectation::Named {
+                        rule: rule.clone(),
+                        of_server: None,
+                    },
+                };
+                results.push(judge_permit(&claim, &observations));
+            }
+            scene.settle(results)
+        })
+        .await
+}
+
+/// A packet that a Pod without CAP_NET_RAW can't send is put on its wire.
+#[when(expr = "a packet of IP protocol {int} leaves the pod of {string} for {string}")]
+async fn crafted_packet(world: &mut World, number: u8, server: String, host: String) -> Step {
+    world
+        .act(async |scene| {
+            let source = scene.pod_fact(&server).await?.address;
+            let internet = &scene.context.internet;
+            let destination = internet
+                .host(&host)
+                .and_then(|host| host.addresses.first().copied())
+                .ok_or_else(|| {
+                    Failure::Scenario(format!("scenarios/internet.yaml has no host {host:?}"))
+                })?;
+            scene.probes_sent += 1;
+            let label = format!("{server} -> IP protocol {number} to {host} #{}", scene.probes_sent);
+            let canary = fixtures::canary::generate();
+            let lab = scene.lab().await?;
+            if !lab.send_as_pod(source, destination, number, &canary, &label).await? {
+                return Err(Failure::NotTestable(
+                    "a Pod without CAP_NET_RAW sends TCP, UDP and ICMP echo alone, and this tier cannot put another \
+                     packet on its wire"
+                        .to_owned(),
+                ));
+            }
+            scene.attempts = vec![label];
+            Ok(())
+        })
+        .await
+}
+
+/// An attack whose success is known to be possible in the published design.
+#[then(
+    expr = "it is blocked by the rule {string} of {string}, or a finding that {string} compensates for"
+)]
+async fn blocked_or_finding(
+    world: &mut World,
+    rule: String,
+    server: String,
+    compensating_control: String,
+) -> Step {
+    world
+        .act(async |scene| {
+            let label = scene.only_attempt()?;
+            scene.await_outcome(&label).await?;
+            let observations = scene.observe_quiet(std::slice::from_ref(&label)).await?;
+            let attempt = scene.attempt(&observations, &label)?;
+            let claim = DenialClaim {
+                check: scene.check(format!("blocked: {label}"), &["EGR-24"]),
+                far_end: attempt.target(),
+                attempt,
+                may_hold: BTreeSet::new(),
+                rule: Rule::of_server(&rule, &server),
+                control: scene.control.clone(),
+                quiet_window: scene.context.deadlines.quiet_window,
+            };
+            let mut result = judge_denial(&claim, &observations);
+            if result.outcome == Outcome::Failed {
+                result.outcome = Outcome::Finding;
+                result
+                    .reasons
+                    .push(format!("compensating control: {compensating_control}"));
+            }
+            scene.settle(vec![result])
+        })
+        .await
+}
+
+impl Scene {
+    /// The domains that a file of Tier 1 permits, each as a name that can be asked for: a label stands for a `*`.
+    fn domains_of(&self, name: &str) -> Result<Vec<String>, Failure> {
+        let data = self
+            .context
+            .project
+            .tier_one(name)
+            .map_err(lab::Error::from)?;
+        let domains = data.domains();
+        Ok(domains
+            .iter()
+            .map(|domain| domain.replace('*', "probe"))
+            .collect())
+    }
 }

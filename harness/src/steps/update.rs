@@ -163,7 +163,7 @@ impl Scene {
     }
 
     /// The fact about the Pod that a server runs in now.
-    async fn pod_fact(&mut self, server: &str) -> Result<PodFact, Failure> {
+    pub(super) async fn pod_fact(&mut self, server: &str) -> Result<PodFact, Failure> {
         let id = self.lab().await?.server(server)?.id.clone();
         let pod = self.lab().await?.pod_of(&id).await?;
         let events = self.recorder.events();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::evidence::{Action, Decision, Event, Index, Measurement, observe};
+use crate::judge::condition;
 use crate::judge::{
     Attempt, Check, CheckResult, Control, DenialClaim, LogClaim, Observations, PermitClaim,
     RuleExpectation, TraceClaim, judge_denial, judge_logged, judge_permit, judge_traceable,
@@ -135,7 +136,7 @@ impl Scene {
             }
             results.push(self.judge_log(attempt, Action::Deny, rule.clone(), &observations));
         }
-        Ok(results)
+        Ok(self.name_conditions(results, &observations))
     }
 
     /// Judges that connections that nobody announced were blocked, that each denial is logged, and that it leads to a
@@ -265,7 +266,61 @@ impl Scene {
             });
         }
         let logged = self.judge_log(attempt, Action::Permit, rule, &observations);
-        Ok(vec![permit, logged])
+        Ok(self.name_conditions(vec![permit, logged], &observations))
+    }
+
+    /// Judges several requests at once, each as [`Scene::judge_passed_by`] does. The last that passed is the control of
+    /// later denials.
+    ///
+    /// # Errors
+    /// When the system can't be reached.
+    pub(super) async fn judge_all_passed(
+        &mut self,
+        labels: &[String],
+        rule: &RuleExpectation,
+    ) -> Result<Vec<CheckResult>, Failure> {
+        let deadline = self.context.deadlines.denial_logged;
+        let known = self.observe().await?;
+        let attempts: Vec<Attempt> = labels
+            .iter()
+            .map(|label| self.attempt(&known, label))
+            .collect::<Result<_, _>>()?;
+        let logged = |index: &Index| {
+            let mut answered = attempts.iter().filter(|attempt| attempt.answered());
+            answered
+                .all(|attempt| {
+                    let sent = attempt.sent.as_ref();
+                    sent.is_some_and(|sent| {
+                        let mut about = index.logged(sent);
+                        about.any(|logged| logged.action == Action::Permit)
+                    })
+                })
+                .then_some(())
+        };
+        // In vain is no error here: the judge says what is missing.
+        let what = "the gateway's records of permits";
+        let _ = self.lab().await?.see_indexed(what, deadline, logged).await;
+        let observations = self.observe().await?;
+        let mut results = Vec::new();
+        for attempt in attempts {
+            let far_end = self.far_end(&attempt);
+            let claim = PermitClaim {
+                check: self.check(format!("passed: {}", attempt.label), &PERMITTED),
+                attempt: attempt.clone(),
+                far_end: far_end.clone(),
+                rule: rule.clone(),
+            };
+            let permit = judge_permit(&claim, &observations);
+            if permit.passed() {
+                self.control = Some(Control {
+                    attempt: attempt.clone(),
+                    far_end,
+                });
+            }
+            results.push(permit);
+            results.push(self.judge_log(attempt, Action::Permit, rule.clone(), &observations));
+        }
+        Ok(self.name_conditions(results, &observations))
     }
 
     /// Judges that the denials of these attempts lead to a server.
@@ -285,6 +340,19 @@ impl Scene {
                 Ok(self.judge_trace(attempt, server, &observations))
             })
             .collect()
+    }
+
+    /// Where a prerequisite of the platform is not met, says so in place of blaming the policy.
+    pub(super) fn name_conditions(
+        &self,
+        results: Vec<CheckResult>,
+        observations: &Observations,
+    ) -> Vec<CheckResult> {
+        let unsettled = results.iter().any(|result| !result.outcome.is_settled());
+        match condition::masquerade(observations) {
+            Some(masquerade) if unsettled => masquerade.named(results),
+            _ => results,
+        }
     }
 
     /// How long it took from the first packet to the proof, quiet window included.
@@ -375,7 +443,8 @@ fn is_quiet(observations: &Observations, labels: &[String], window: Duration) ->
     own.filter_map(|attempt| {
         let sent = attempt.sent.as_ref()?;
         let decided = records.iter().filter(|record| {
-            record.source == sent.source && record.destination == sent.destination
+            record.source == sent.source
+                && record.destination == observations.beyond_the_node(sent.destination)
         });
         decided
             .filter_map(|record| record.seen_at)

@@ -7,20 +7,21 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::str::FromStr as _;
 use std::sync::Arc;
 
+use api_server::{Access, AccessEvent, AccessLog};
 use cluster::dns::{DnsQuery, Resolver, Transport};
 use cluster::network::{DNS_ADDRESS, NODE_ADDRESS, Network, POD_CIDR, VPC_RESOLVER_ADDRESS};
-use cluster::{ClusterConfig, EmbeddedCluster, Image, RootFs};
+use cluster::{ApiServerBeyond, ClusterConfig, EmbeddedCluster, Image, RootFs};
 use fixtures::internet::{InternetHandle, Sockets};
 use fixtures::obot::config::DEFAULT_BASE_IMAGE;
 use fixtures::obot::install::{self, InstallConfig};
 use fixtures::receipt::{Receipt, ReceiptEvent};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -46,6 +47,9 @@ use crate::scenario_data::tier_one::{Places, TierOne};
 
 /// The gateway's address on the internet (RFC 5737).
 const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
+/// The API server's public endpoint, where it lies beyond the gateway (RFC 5737), and its name in receipts.
+const API_SERVER_ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 250), 443);
+const API_SERVER: &str = "kubernetes API server";
 /// Images of the stand-ins.
 const OBOT_IMAGE: &str = "containment.test/obot:0.25.1";
 const POLICY_CONTROLLER_IMAGE: &str = "containment.test/policy-controller:0.0.1";
@@ -66,6 +70,8 @@ struct Embedded {
     client: kube::Client,
     controller: Arc<Controller>,
     tier_one: Installed,
+    api_server_beyond: bool,
+    trust: rustls::ClientConfig,
     cancel: CancellationToken,
     tasks: TaskTracker,
     internet: InternetHandle,
@@ -88,7 +94,10 @@ pub async fn start(
         .filter_map(|name| Fault::from_str(name).ok())
         .collect();
     let gateway = Gateway::new(
-        GatewayConfig::new(GATEWAY_ADDRESS),
+        GatewayConfig {
+            live_session_reeval: setup.live_session_reeval,
+            ..GatewayConfig::new(GATEWAY_ADDRESS)
+        },
         faults.clone(),
         context.seed,
         Arc::new(Snapshot::deny_all()),
@@ -148,6 +157,12 @@ pub async fn start(
         }
     });
 
+    if setup.api_server_beyond {
+        // Whoever starts now needs the API server, and the way to it is the gateway's to open.
+        drop(controller.enforced(|_| true).await);
+        record_api_server(&client, recorder).await?;
+    }
+    record_nodes(&client, recorder).await?;
     create_all(&client, &install::manifests(&installation(context, setup))).await?;
     let far_ends = FarEnds::new(
         network,
@@ -161,6 +176,11 @@ pub async fn start(
             client,
             controller,
             tier_one,
+            api_server_beyond: setup.api_server_beyond,
+            trust: context
+                .authority
+                .client_config()
+                .map_err(|error| failed(&error))?,
             cancel,
             tasks,
             internet,
@@ -175,6 +195,10 @@ fn cluster_config(
     recorder: &Recorder,
     gateway: Gateway,
 ) -> ClusterConfig {
+    let api_server_beyond = setup.api_server_beyond.then(|| ApiServerBeyond {
+        address: API_SERVER_ADDRESS,
+        access_log: Some(api_server_receipts(recorder)),
+    });
     let zone = context.internet.zone();
     let queries = recorder.clone();
     ClusterConfig {
@@ -187,6 +211,8 @@ fn cluster_config(
         capture_dir: Some(recorder.folder().path().to_owned()),
         seed: context.seed,
         reuse_addresses: setup.reuse_addresses,
+        masquerade: setup.masquerade,
+        api_server_beyond,
         faults: context
             .faults
             .iter()
@@ -222,6 +248,74 @@ fn receipt_of(query: DnsQuery) -> Receipt {
             transport: transport.to_owned(),
         },
     }
+}
+
+/// The API server beyond the gateway is a far end too: what it is asked is a receipt.
+fn api_server_receipts(recorder: &Recorder) -> AccessLog {
+    let receipts = recorder.clone();
+    Arc::new(move |access: Access| {
+        let (event, canaries) = match access.event {
+            AccessEvent::Connected => (ReceiptEvent::Connected, Vec::new()),
+            AccessEvent::Request {
+                method,
+                path,
+                status,
+            } => {
+                let canaries = fixtures::canary::find(path.as_bytes());
+                let event = ReceiptEvent::Request {
+                    method,
+                    host: None,
+                    path,
+                    body_bytes: 0,
+                    status,
+                };
+                (event, canaries)
+            }
+        };
+        drop(receipts.receipt(Receipt {
+            at: jiff::Timestamp::now(),
+            endpoint: API_SERVER.to_owned(),
+            local: access.local,
+            peer: access.peer,
+            event,
+            canaries,
+        }));
+    })
+}
+
+/// Records that the ClusterIP of the API server stands for an address beyond the gateway.
+async fn record_api_server(client: &kube::Client, recorder: &Recorder) -> Result<(), Error> {
+    let service = Api::<Service>::namespaced(client.clone(), "default")
+        .get("kubernetes")
+        .await
+        .map_err(|error| Error::Cluster(error.to_string()))?;
+    let address = service.spec.and_then(|spec| spec.cluster_ip);
+    if let Some(address) = address.and_then(|address| address.parse().ok()) {
+        recorder.record(crate::evidence::Event::EndpointBeyond {
+            service: SocketAddr::new(address, 443),
+            endpoint: API_SERVER_ADDRESS.into(),
+        });
+    }
+    Ok(())
+}
+
+/// Records the addresses of the nodes: behind them Pods vanish when the cluster masquerades.
+async fn record_nodes(client: &kube::Client, recorder: &Recorder) -> Result<(), Error> {
+    let nodes = Api::<Node>::all(client.clone())
+        .list(&ListParams::default())
+        .await
+        .map_err(|error| Error::Cluster(format!("its Nodes could not be listed: {error}")))?;
+    for node in nodes {
+        let name = node.name_any();
+        let addresses = node.status.and_then(|status| status.addresses);
+        for address in addresses.into_iter().flatten() {
+            if let Ok(address) = address.address.parse() {
+                let name = name.clone();
+                recorder.record(crate::evidence::Event::NodeKnown { name, address });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Image names of the scenarios' manifests, and the role of this binary that each stands for.
@@ -474,6 +568,53 @@ impl Cluster for Embedded {
         .boxed()
     }
 
+    fn api_server_far_end(&self) -> Option<&str> {
+        self.api_server_beyond.then_some(API_SERVER)
+    }
+
+    fn send_as_pod(&self, packet: Vec<u8>) -> BoxFuture<'_, bool> {
+        async move {
+            let source = packet.get(12..16).and_then(|bytes| {
+                let octets: [u8; 4] = bytes.try_into().ok()?;
+                Some(Ipv4Addr::from(octets))
+            });
+            match source {
+                Some(source) => self.cluster.network().send_as(source, packet).await,
+                None => false,
+            }
+        }
+        .boxed()
+    }
+
+    fn probe_from_node(
+        &self,
+        probe: fixtures::probe::Command,
+        reports: fixtures::probe::Reporter,
+    ) -> BoxFuture<'_, Result<bool, Error>> {
+        let (network, trust) = (self.cluster.network().clone(), self.trust.clone());
+        async move {
+            // A thread of its own: sockets belong to the namespace of the thread that makes them.
+            let probed = tokio::task::spawn_blocking(move || {
+                network.node().run(|| {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()?;
+                    runtime
+                        .block_on(fixtures::probe::run_with(probe, || Ok(trust), reports))
+                        .map_err(io::Error::other)
+                })
+            });
+            let failed = |error: String| Error::Cluster(format!("no probe from its node: {error}"));
+            probed
+                .await
+                .map_err(|error| failed(error.to_string()))?
+                .map_err(|error| failed(error.to_string()))?
+                .map_err(|error| failed(error.to_string()))?;
+            Ok(true)
+        }
+        .boxed()
+    }
+
     fn crashes(&self) -> Vec<Crash> {
         self.cluster.crashes().iter().map(crash).collect()
     }
@@ -518,6 +659,10 @@ fn places() -> Places {
     Places::from([
         ("pod subnet".to_owned(), vec![POD_CIDR.to_string()]),
         ("node subnet".to_owned(), vec![nodes]),
+        (
+            "api server".to_owned(),
+            vec![format!("{}/32", API_SERVER_ADDRESS.ip())],
+        ),
     ])
 }
 

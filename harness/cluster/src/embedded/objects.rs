@@ -1,5 +1,7 @@
 //! The objects that a cluster has before anyone creates one.
 
+use std::net::SocketAddrV4;
+
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -9,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{API_PORT, Error};
+use super::Error;
 use crate::network::{DNS_ADDRESS, NODE_ADDRESS};
 use crate::node_agent::MIRROR_ANNOTATION;
 
@@ -18,24 +20,24 @@ const SYSTEM: &str = "kube-system";
 /// Address of the kube-dns Service, as kubeadm assigns it.
 pub(super) const DNS_SERVICE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 96, 0, 10);
 
-pub(super) async fn create(client: &Client) -> Result<(), Error> {
-    api_server(client).await?;
+pub(super) async fn create(client: &Client, api_server_at: SocketAddrV4) -> Result<(), Error> {
+    api_server(client, api_server_at).await?;
     cluster_dns(client).await
 }
 
 /// The API server is no Pod, so the `kubernetes` Service has no selector and its endpoints are written by hand.
-async fn api_server(client: &Client) -> Result<(), Error> {
-    let address = NODE_ADDRESS.to_string();
+async fn api_server(client: &Client, endpoint: SocketAddrV4) -> Result<(), Error> {
+    let (address, port) = (endpoint.ip().to_string(), endpoint.port());
     let slice = json!({
         "metadata": { "name": "kubernetes", "labels": { "kubernetes.io/service-name": "kubernetes" } },
         "addressType": "IPv4",
         "endpoints": [{ "addresses": [address], "conditions": { "ready": true } }],
-        "ports": [{ "name": "https", "port": API_PORT, "protocol": "TCP" }],
+        "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
     });
     put::<EndpointSlice>(client, "default", slice).await?;
     let endpoints = json!({
         "metadata": { "name": "kubernetes", "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" } },
-        "subsets": [{ "addresses": [{ "ip": address }], "ports": [{ "name": "https", "port": API_PORT, "protocol": "TCP" }] }],
+        "subsets": [{ "addresses": [{ "ip": address }], "ports": [{ "name": "https", "port": port, "protocol": "TCP" }] }],
     });
     put::<Endpoints>(client, "default", endpoints).await
 }

@@ -47,6 +47,11 @@ pub(super) enum Command {
     Policies(PolicyTable),
     Masquerade(bool),
     Impairments(Vec<Impairment>),
+    SendAs {
+        address: Ipv4Addr,
+        packet: Vec<u8>,
+        reply: oneshot::Sender<bool>,
+    },
     Policy {
         policy: Arc<Snapshot>,
         done: oneshot::Sender<()>,
@@ -243,6 +248,17 @@ impl Driver {
             Command::Policies(table) => self.fabric.node_mut().set_policies(table),
             Command::Masquerade(on) => self.fabric.node_mut().set_masquerade(on),
             Command::Impairments(rules) => self.fabric.impairments_mut().set(rules),
+            Command::SendAs {
+                address,
+                mut packet,
+                reply,
+            } => {
+                let port = self.fabric.port_behind(address);
+                if let Some(port) = port {
+                    self.accept(port, &mut packet);
+                }
+                let _ = reply.send(port.is_some());
+            }
             Command::Policy { policy, done } => {
                 let now = self.clock.now();
                 self.gateway.set_policy(now, policy);

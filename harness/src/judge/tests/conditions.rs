@@ -1,0 +1,167 @@
+//! Masquerade, and answers to open questions.
+
+use rstest::rstest;
+
+use super::condition::{judge_masquerade_named, judge_own_addresses, masquerade};
+use super::open_question::{answer_whether_it_passes, answer_whether_it_was_cut};
+use super::*;
+use crate::outcome::Outcome;
+
+const NODE: &str = "10.0.0.10";
+
+/// The scene with the node in the Pod's place, decided by the default action.
+fn masqueraded() -> Observations {
+    let mut observations = scene();
+    observations.nodes = vec![NODE.parse().unwrap()];
+    for record in &mut log_of(&mut observations).records {
+        record.source.set_ip(NODE.parse().unwrap());
+        record.decided_by = Some(DEFAULT_RULE);
+    }
+    observations
+}
+
+fn check() -> Check {
+    Check::new("c", &["EGR-41"])
+}
+
+#[test]
+fn the_condition_is_seen_where_a_node_stands_in_the_place_of_a_pod() {
+    assert_eq!(masquerade(&scene()), None);
+    let found = masquerade(&masqueraded()).unwrap();
+    assert_eq!(
+        (
+            found.pod.to_string().as_str(),
+            found.node.to_string().as_str()
+        ),
+        ("10.244.0.12", NODE)
+    );
+    assert!(
+        found.in_words().contains("masquerade is on") && found.in_words().contains("EXTERNALSNAT")
+    );
+}
+
+/// Some masquerades choose another port: then the server name tells the flow.
+#[test]
+fn another_port_does_not_hide_the_condition() {
+    let mut observations = masqueraded();
+    for record in &mut log_of(&mut observations).records {
+        record.source.set_port(60_999);
+    }
+    assert!(masquerade(&observations).is_some());
+    for record in &mut log_of(&mut observations).records {
+        record.sni = None;
+    }
+    assert_eq!(masquerade(&observations), None);
+}
+
+/// What the node itself sends is no sign of it.
+#[test]
+fn the_nodes_own_requests_are_no_masquerade() {
+    let mut observations = masqueraded();
+    for attempt in &mut observations.attempts {
+        attempt
+            .sent
+            .as_mut()
+            .unwrap()
+            .source
+            .set_ip(NODE.parse().unwrap());
+    }
+    assert_eq!(masquerade(&observations), None);
+}
+
+#[test]
+fn under_the_condition_the_policy_is_not_blamed_but_a_leak_stays_one() {
+    let found = masquerade(&masqueraded()).unwrap();
+    let failed = |check: &str| {
+        CheckResult::stated(check, &["EGR-01"], Outcome::Failed, "x", "nothing arrived")
+    };
+    let named = found.named(vec![failed("passed: a"), failed("blocked: b")]);
+    let outcomes: Vec<_> = named
+        .iter()
+        .map(|result| (result.requirements[0].as_str(), result.outcome))
+        .collect();
+    assert_eq!(
+        outcomes,
+        [
+            ("PLT-01", Outcome::Failed),
+            ("EGR-01", Outcome::Inconclusive),
+            ("EGR-01", Outcome::Failed)
+        ]
+    );
+    assert!(
+        named
+            .iter()
+            .all(|result| result.reasons[0].contains("masquerade is on"))
+    );
+}
+
+#[rstest]
+#[case::as_it_should_be(scene(), Outcome::Passed)]
+#[case::hidden(masqueraded(), Outcome::Failed)]
+fn own_addresses(#[case] observations: Observations, #[case] expected: Outcome) {
+    let result = judge_own_addresses(&check(), &[permitted()], &observations);
+    assert_eq!(result.outcome, expected, "{result}");
+}
+
+#[test]
+fn the_condition_must_be_there_to_be_named() {
+    let outcome = |observations: &Observations| {
+        judge_masquerade_named(&check(), &[permitted()], observations).outcome
+    };
+    assert_eq!(outcome(&masqueraded()), Outcome::Passed);
+    assert_eq!(outcome(&scene()), Outcome::Failed);
+    let mut by_a_server = masqueraded();
+    log_of(&mut by_a_server).records[0].decided_by = Some(PERMIT_RULE);
+    assert_eq!(outcome(&by_a_server), Outcome::Failed);
+}
+
+#[rstest]
+#[case::passes(Outcome::Passed, Outcome::Failed, Outcome::Answered, "it passes")]
+#[case::blocked(Outcome::Failed, Outcome::Passed, Outcome::Answered, "it is blocked")]
+#[case::neither(
+    Outcome::Inconclusive,
+    Outcome::Inconclusive,
+    Outcome::Inconclusive,
+    "neither was shown"
+)]
+fn answers_rest_on_proof(
+    #[case] permit: Outcome,
+    #[case] denial: Outcome,
+    #[case] outcome: Outcome,
+    #[case] says: &str,
+) {
+    let judged = |outcome| CheckResult::stated("c", &[], outcome, "x", "y");
+    let result = answer_whether_it_passes(&check(), "q?", &judged(permit), &judged(denial));
+    assert_eq!(result.outcome, outcome);
+    assert!(result.reasons[0].starts_with(says), "{result}");
+}
+
+#[rstest]
+#[case::goes_on(&[530, 900, 1050], None, Outcome::Answered, "not cut: 1 requests")]
+#[case::stalled(&[530, 900], None, Outcome::Answered, "stalled")]
+#[case::cut_after(&[530, 900], Some(1040), Outcome::Answered, "cut: connection reset, 40 ms after")]
+#[case::cut_before(&[530, 900], Some(950), Outcome::Answered, "cut: connection reset, 50 ms before")]
+#[case::never_there(&[1050], None, Outcome::Inconclusive, "nothing of it arrived")]
+fn what_became_of_an_open_connection(
+    #[case] arrivals: &[i64],
+    #[case] ended: Option<i64>,
+    #[case] outcome: Outcome,
+    #[case] says: &str,
+) {
+    let mut observations = scene();
+    let (from, to) = (end("203.0.113.9:50000"), end("198.51.100.10:443"));
+    observations.receipts = arrivals
+        .iter()
+        .map(|&millis| receipt(at(millis), EHR, to, from, request(0), &[CONTROL_CANARY]))
+        .collect();
+    let mut session = permitted();
+    session.result = ended.map(|millis| ClientResult {
+        at: at(millis),
+        outcome: ClientOutcome::Reset,
+        status: None,
+        detail: String::new(),
+    });
+    let result = answer_whether_it_was_cut(&check(), &session, at(1000), &observations);
+    assert_eq!(result.outcome, outcome, "{result}");
+    assert!(result.reasons[0].starts_with(says), "{result}");
+}
