@@ -29,9 +29,9 @@ Feature: A server that is an npm package, with a hostile package below it
   @EGR-02 @EGR-04 @EGR-05 @EGR-34
   Scenario: Without the package registry in its list an npx server does not start, with it it does
     When the orchestrator launches the server "ehr-sync-npx" with the list "fhir.stolaf-hospital.test"
-    And the pod of "ehr-sync-npx" requests "https://fhir.stolaf-hospital.test/"
+    Then the server "ehr-sync-npx" does not start, as npm gets no package
+    When the pod of "ehr-sync-npx" requests "https://fhir.stolaf-hospital.test/"
     Then the request completes and the gateway logged the permit
-    And the server "ehr-sync-npx" does not start, as npm gets no package
     And each request of npm to "registry.npm-mirror.test" is blocked by the rule "deny-all-external" of "ehr-sync-npx" and traces to it
     When the list of "ehr-sync-npx" becomes "fhir.stolaf-hospital.test, registry.npm-mirror.test"
     Then "https://registry.npm-mirror.test/" becomes reachable from "ehr-sync-npx" within the stated bound
