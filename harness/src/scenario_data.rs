@@ -417,7 +417,8 @@ mod tests {
     fn an_unknown_server_is_answered_with_those_there_are() {
         let error = load("ehr").unwrap_err().to_string();
         assert!(
-            error.contains("no server manifest named \"ehr\"; expected one of ehr-sync, ")
+            error.contains("no server manifest named \"ehr\"; expected one of ")
+                && error.contains(" ehr-sync, ")
                 && error.contains(", weather"),
             "{error}"
         );
