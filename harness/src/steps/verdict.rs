@@ -305,7 +305,7 @@ impl Scene {
         for attempt in attempts {
             let far_end = self.far_end(&attempt);
             let claim = PermitClaim {
-                check: self.check(format!("passed: {}", attempt.label), &PERMITTED),
+                check: self.check(format!("passed: {}", attempt.label), PERMITTED),
                 attempt: attempt.clone(),
                 far_end: far_end.clone(),
                 rule: rule.clone(),

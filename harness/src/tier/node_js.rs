@@ -108,7 +108,7 @@ mod tests {
         let path =
             std::env::join_paths([Path::new("relative"), Path::new("/none"), &node.join("bin")]);
         let found = find_in(&path.unwrap()).unwrap();
-        assert_eq!(found.directories(), [node.clone()]);
+        assert_eq!(found.directories(), std::slice::from_ref(&node));
         let expected = format!("/app/bin:/bin:{}", node.join("bin").display());
         assert_eq!(found.path("/app/bin:/bin"), expected);
         assert_eq!(found.path(&expected), expected);
