@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::evidence::{Event, Recorder, ScenarioFinished, ScenarioStarted};
-use crate::judge::{CheckResult, Control, level};
+use crate::evidence::{Event, Recorder, ScenarioFinished, ScenarioStarted, observe};
+use crate::judge::{CheckResult, Control, condition, level};
 use crate::lab::{self, Lab, Setup};
 use crate::outcome::Outcome;
 use crate::run::RunContext;
@@ -157,6 +157,7 @@ impl Scene {
     /// [`Failure::Check`] unless every outcome [is settled](Outcome::is_settled).
     pub fn settle(&self, results: Vec<CheckResult>) -> Step {
         let mut first = None;
+        let results = self.name_conditions(results);
         let level_of = |id: &str| self.context.requirements.find(id).map(|found| found.level);
         let by_level = results
             .into_iter()
@@ -168,6 +169,20 @@ impl Scene {
             }
         }
         first.map_or(Ok(()), |result| Err(Failure::Check(Box::new(result))))
+    }
+
+    /// Where something is not as expected and a prerequisite of the platform is not met, says so in place of blaming
+    /// the policy.
+    fn name_conditions(&self, results: Vec<CheckResult>) -> Vec<CheckResult> {
+        if results.iter().all(|result| result.outcome.is_settled()) {
+            return results;
+        }
+        let events = self.recorder.events();
+        let seen = observe::from_events(events.iter().map(AsRef::as_ref), Timestamp::now());
+        match condition::masquerade(&seen) {
+            Some(masquerade) => masquerade.named(results),
+            None => results,
+        }
     }
 
     /// Of `ids`, those that this scenario's tags name.

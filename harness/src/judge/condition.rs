@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use super::correlate;
 use super::finding::Finding;
-use super::{Attempt, Check, CheckResult, Observations, Sent};
+use super::{Attempt, Bearing, Check, CheckResult, EvidenceLine, Observations, Sent};
 use crate::evidence::folder;
 use crate::outcome::Outcome;
 
@@ -102,16 +102,37 @@ impl Masquerade {
             if result.outcome.is_settled() {
                 return result;
             }
-            let leaked = result.outcome == Outcome::Failed && result.check.starts_with("blocked");
-            if !leaked {
+            if !arrived(&result) {
                 result.outcome = Outcome::Inconclusive;
             }
             result.control_broken = false;
             result.reasons.insert(0, self.in_words());
+            let line = EvidenceLine {
+                found: format!(
+                    "masquerade is on: the gateway sees {} in the place of {}",
+                    self.node, self.pod
+                ),
+                file: Some(folder::GATEWAY_LOG.to_owned()),
+                bearing: Bearing::Missing,
+            };
+            result.evidence.insert(0, line);
             result
         });
         std::iter::once(condition).chain(blamed).collect()
     }
+}
+
+/// Whether a result failed because data arrived, or packets left: that is no matter of addresses.
+fn arrived(result: &CheckResult) -> bool {
+    let proofs = [folder::RECEIPTS, folder::OUTSIDE];
+    result.outcome == Outcome::Failed
+        && result.evidence.iter().any(|line| {
+            line.bearing == Bearing::Contradicts
+                && line
+                    .file
+                    .as_deref()
+                    .is_some_and(|file| proofs.contains(&file))
+        })
 }
 
 /// Judges that the gateway sees the Pods' own addresses, by the records of these attempts.

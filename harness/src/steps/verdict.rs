@@ -9,7 +9,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::evidence::{Action, Decision, Event, Index, Measurement, observe};
-use crate::judge::condition;
 use crate::judge::{
     Attempt, Check, CheckResult, Control, DenialClaim, LogClaim, Observations, PermitClaim,
     RuleExpectation, TraceClaim, judge_denial, judge_logged, judge_permit, judge_traceable,
@@ -136,7 +135,7 @@ impl Scene {
             }
             results.push(self.judge_log(attempt, Action::Deny, rule.clone(), &observations));
         }
-        Ok(self.name_conditions(results, &observations))
+        Ok(results)
     }
 
     /// Judges that connections that nobody announced were blocked, that each denial is logged, and that it leads to a
@@ -266,7 +265,7 @@ impl Scene {
             });
         }
         let logged = self.judge_log(attempt, Action::Permit, rule, &observations);
-        Ok(self.name_conditions(vec![permit, logged], &observations))
+        Ok(vec![permit, logged])
     }
 
     /// Judges several requests at once, each as [`Scene::judge_passed_by`] does. The last that passed is the control of
@@ -320,7 +319,7 @@ impl Scene {
             results.push(permit);
             results.push(self.judge_log(attempt, Action::Permit, rule.clone(), &observations));
         }
-        Ok(self.name_conditions(results, &observations))
+        Ok(results)
     }
 
     /// Judges that the denials of these attempts lead to a server.
@@ -340,19 +339,6 @@ impl Scene {
                 Ok(self.judge_trace(attempt, server, &observations))
             })
             .collect()
-    }
-
-    /// Where a prerequisite of the platform is not met, says so in place of blaming the policy.
-    pub(super) fn name_conditions(
-        &self,
-        results: Vec<CheckResult>,
-        observations: &Observations,
-    ) -> Vec<CheckResult> {
-        let unsettled = results.iter().any(|result| !result.outcome.is_settled());
-        match condition::masquerade(observations) {
-            Some(masquerade) if unsettled => masquerade.named(results),
-            _ => results,
-        }
     }
 
     /// How long it took from the first packet to the proof, quiet window included.
@@ -403,7 +389,8 @@ impl Scene {
     /// # Errors
     /// When neither comes in time.
     pub(super) async fn await_outcome(&mut self, label: &str) -> Result<bool, Failure> {
-        let deadline = self.context.deadlines.probe_result;
+        // The client gives up by itself at that deadline; this wait outlasts it, so that giving up is what is seen.
+        let deadline = 2 * self.context.deadlines.probe_result;
         let what = format!("the outcome of {label:?}");
         let found = |index: &Index| match index.decision(label) {
             Some(Decision::Answered) => Some(true),

@@ -75,7 +75,13 @@ fn under_the_condition_the_policy_is_not_blamed_but_a_leak_stays_one() {
     let failed = |check: &str| {
         CheckResult::stated(check, &["EGR-01"], Outcome::Failed, "x", "nothing arrived")
     };
-    let named = found.named(vec![failed("passed: a"), failed("blocked: b")]);
+    let mut leak = failed("blocked: b");
+    leak.evidence.push(EvidenceLine {
+        found: "it arrived".to_owned(),
+        file: Some("receipts.jsonl".to_owned()),
+        bearing: Bearing::Contradicts,
+    });
+    let named = found.named(vec![failed("passed: a"), leak]);
     let outcomes: Vec<_> = named
         .iter()
         .map(|result| (result.requirements[0].as_str(), result.outcome))
