@@ -127,13 +127,13 @@ faults! {
     NoDenialLog = "no-denial-log",
     /// Permits are not logged.
     NoPermitLog = "no-permit-log",
-    /// Records name the gateway's own address as the source.
+    /// Denials are logged with the gateway's own address as the source.
     LogWrongSource = "log-wrong-source",
-    /// Records name no rule.
+    /// Denials are logged without the rule.
     LogLacksRule = "log-lacks-rule",
-    /// Records name no server name.
+    /// Denials are logged without the server name.
     LogLacksName = "log-lacks-name",
-    /// The clock of the log is an hour behind.
+    /// Denials are logged with a time that is an hour behind.
     LogClockBehind = "log-clock-behind",
 }
 

@@ -121,6 +121,23 @@ pub(super) fn records<'a>(sent: &Sent, observations: &'a Observations) -> Vec<&'
         .collect()
 }
 
+/// A record of the flow that came in after the attempt was sent, and says that it happened before.
+pub(super) fn misdated<'a>(
+    sent: &Sent,
+    action: Action,
+    observations: &'a Observations,
+) -> Option<&'a GatewayRecord> {
+    observations.log.read()?.records.iter().find(|record| {
+        record.protocol == sent.protocol
+            && record.source == sent.source
+            && record.destination == sent.destination
+            && record.action == action
+            && record.enforced
+            && record.seen_at.is_some_and(|seen_at| seen_at >= sent.at)
+            && !record.not_before(sent.at)
+    })
+}
+
 /// Why the record's server name is not the one that was sent, if it is not.
 ///
 /// A rule without domains decides on the first packet: then no ClientHello was ever sent, and a

@@ -149,6 +149,12 @@ fn on_time(
 
 /// No record: a failure once the deadline has passed, and an open question before.
 fn absent(claim: &LogClaim, sent: &Sent, observations: &Observations, finding: &mut Finding) {
+    if let Some(record) = correlate::misdated(sent, claim.action, observations) {
+        let described = correlate::describe_record(record, observations);
+        let early = in_words(micros_between(record.at, sent.at));
+        let text = format!("{described}: its time is {early} before the attempt was sent");
+        return finding.contradicts(folder::GATEWAY_LOG, text);
+    }
     let waited = micros_between(sent.at, observations.until);
     let mut text = format!(
         "the gateway's log holds no record of {} -> {} after {}",

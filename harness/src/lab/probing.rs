@@ -12,7 +12,8 @@ use crate::evidence::{Event, Recorder};
 /// What to send, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// `tls`, `http`, `tcp`, `udp`, `icmp`, `dns`: a command of `containment probe`.
+    /// `tls`, `http`, `tcp`, `udp`, `icmp`, `dns`: a command of `containment probe`. And TLS with an unusual
+    /// ClientHello: `tls-segments`, `tls-records`, `tls-uppercase`.
     pub protocol: String,
     /// Name or address of the far end.
     pub host: String,
@@ -35,9 +36,18 @@ pub struct Probe {
 impl Probe {
     /// The argument vector inside the Pod.
     fn command(&self) -> Vec<String> {
-        let mut command: Vec<String> = ["containment", "probe", &self.protocol]
-            .map(str::to_owned)
-            .to_vec();
+        let uppercase = self.host.to_ascii_uppercase();
+        let (protocol, manner): (&str, &[&str]) = match self.protocol.as_str() {
+            "tls-segments" => ("tls", &["--in-segments"]),
+            "tls-records" => ("tls", &["--in-records"]),
+            "tls-uppercase" => ("tls", &["--sni", &uppercase]),
+            plain => (plain, &[]),
+        };
+        let mut command: Vec<String> = ["containment", "probe", protocol]
+            .iter()
+            .chain(manner)
+            .map(|&word| word.to_owned())
+            .collect();
         let option = if self.host.parse::<std::net::IpAddr>().is_ok() {
             "--address"
         } else {

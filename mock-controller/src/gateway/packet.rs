@@ -357,3 +357,6 @@ fn quoted(bytes: &[u8]) -> Option<Quoted> {
         destination_port,
     })
 }
+
+#[cfg(test)]
+mod tests;

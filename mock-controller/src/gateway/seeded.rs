@@ -14,10 +14,13 @@ const BEHIND: Duration = Duration::from_secs(3600);
 
 /// The record as a gateway with the active faults writes it; `None` when it writes nothing.
 pub(super) fn distort(faults: &Faults, own: Ipv4Addr, mut record: LogRecord) -> Option<LogRecord> {
+    let is_denial = record.action() == Action::Deny;
     for fault in faults.iter() {
         match fault {
-            Fault::NoDenialLog if record.action() == Action::Deny => return None,
-            Fault::NoPermitLog if record.action() == Action::Permit => return None,
+            Fault::NoPermitLog if !is_denial => return None,
+            // Permits stay right otherwise: they are the positive controls.
+            _ if !is_denial => {}
+            Fault::NoDenialLog => return None,
             Fault::LogWrongSource => match &mut record {
                 LogRecord::L4(record) => record.flow.source = own.into(),
                 LogRecord::L7(record) => record.flow.source = own.into(),
@@ -33,7 +36,10 @@ pub(super) fn distort(faults: &Faults, own: Ipv4Addr, mut record: LogRecord) -> 
             }
             Fault::LogClockBehind => match &mut record {
                 LogRecord::L4(record) => record.at -= BEHIND,
-                LogRecord::L7(record) => record.at -= BEHIND,
+                LogRecord::L7(record) => {
+                    record.at -= BEHIND;
+                    record.session_start -= BEHIND;
+                }
             },
             // Realised elsewhere.
             _ => {}

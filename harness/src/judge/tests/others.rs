@@ -21,6 +21,7 @@ fn log_claim() -> LogClaim {
 #[case::without_the_name(|_: &mut LogClaim, seen: &mut Observations| log_of(seen).records[1].sni = None, Outcome::Failed, "names no server")]
 #[case::another_rule(|_: &mut LogClaim, seen: &mut Observations| log_of(seen).records[1].decided_by = Some(DEFAULT_RULE), Outcome::Failed, "decided by the default action")]
 #[case::no_rule(|_: &mut LogClaim, seen: &mut Observations| log_of(seen).records[1].decided_by = None, Outcome::Failed, "names no rule")]
+#[case::another_time(|_: &mut LogClaim, seen: &mut Observations| log_of(seen).records[1].at = at(400), Outcome::Failed, "600 ms before the attempt was sent")]
 #[case::monitor_only(|_: &mut LogClaim, seen: &mut Observations| log_of(seen).records[1].enforced = false, Outcome::Failed, "holds no record")]
 #[case::never_sent(|claim: &mut LogClaim, _: &mut Observations| claim.attempt.sent = None, Outcome::Inconclusive, "ever sent")]
 #[case::never_left_the_pod(|_: &mut LogClaim, seen: &mut Observations| capture_of(&mut seen.pod_side).packets.clear(), Outcome::Inconclusive, "left the pod")]

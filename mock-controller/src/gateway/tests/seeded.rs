@@ -155,9 +155,14 @@ fn no_permit_log_swallows_permits_alone() {
 }
 
 #[test]
-fn records_say_less_than_they_must() {
-    let right = log(Faults::default());
-    let pairs = |fault: Fault| right.iter().cloned().zip(log(fault));
+fn denials_say_less_than_they_must() {
+    let denials = |faults: Faults| {
+        let mut records = log(faults);
+        records.retain(|record| record.action() == Action::Deny);
+        records
+    };
+    let right = denials(Faults::default());
+    let pairs = |fault: Fault| right.iter().cloned().zip(denials(fault.into()));
     for (right, wrong) in pairs(Fault::LogWrongSource) {
         assert_eq!(right.flow().source, std::net::IpAddr::from(*CLIENT.ip()));
         assert_eq!(wrong.flow().source, std::net::IpAddr::from(OUTSIDE));
@@ -171,6 +176,20 @@ fn records_say_less_than_they_must() {
     for (right, wrong) in pairs(Fault::LogClockBehind) {
         assert_eq!(right.at() - Duration::from_secs(3600), wrong.at());
     }
+    let permits = |faults: Faults| {
+        let mut records = log(faults);
+        records.retain(|record| record.action() == Action::Permit);
+        records
+            .iter()
+            .map(|record| (record.flow().source, record.decided_by(), record.at()))
+            .collect::<Vec<_>>()
+    };
+    let all = [
+        Fault::LogWrongSource,
+        Fault::LogLacksRule,
+        Fault::LogClockBehind,
+    ];
+    assert_eq!(permits(Faults::default()), permits(Faults::from_iter(all)));
 }
 
 #[test]
