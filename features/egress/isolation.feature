@@ -48,3 +48,15 @@ Feature: One server's list is nobody else's
     Then the request completes and the gateway logged the permit
     When the pod of "weather" requests "https://fhir.stolaf-hospital.test/"
     Then the request is blocked by the rule "deny-all-external" of "weather"
+
+  @EGR-02 @EGR-04 @EGR-30
+  Scenario: A Pod without a policy inherits none with its address
+    Given a new pod takes the lowest address that is free
+    And the orchestrator runs the server "ehr-sync", whose list holds "fhir.stolaf-hospital.test"
+    When the pod of "ehr-sync" requests "https://fhir.stolaf-hospital.test/"
+    Then the request completes and the gateway logged the permit
+    When the pod of "ehr-sync" is deleted, and its Deployment starts another
+    Given a pod "stray" runs in the servers' namespace without any policy
+    Then the pod "stray" holds an address that a pod of "ehr-sync" held
+    When the pod "stray" requests "https://fhir.stolaf-hospital.test/"
+    Then the request is blocked by the default action

@@ -87,6 +87,8 @@ impl Lab {
             .ok_or_else(|| Error::Data(format!("scenarios/internet.yaml has no host {host:?}")))?;
         let timeout = self.context.deadlines.probe_result.as_millis();
         let probe = Command::Tls(TlsArgs {
+            in_segments: false,
+            in_records: false,
             target: Target {
                 host: Some(host.to_owned()),
                 address: Some(address),

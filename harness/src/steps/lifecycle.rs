@@ -167,26 +167,16 @@ async fn attempts_at_start_up_blocked(world: &mut World, server: String, host: S
 async fn holds_an_address_of(world: &mut World, server: String, former: String) -> Step {
     world
         .act(async |scene| {
-            let before = scene.replaced(&former)?.before.clone();
             let pod = scene.lab().await?.server(&server)?.pod.clone();
-            let pod = scene.lab().await?.pod_fact(&pod).await?;
-            let same = pod.address == before.address;
-            let found = format!(
-                "{} ({}), where {} had {}",
-                pod.name, pod.address, before.name, before.address
-            );
-            scene.settle(vec![scene.stated(
-                "address reused",
-                &["EGR-30"],
-                if same {
-                    Outcome::Passed
-                } else {
-                    Outcome::Inconclusive
-                },
-                format!("the Pod of {server} has an address that a Pod of {former} had before"),
-                found,
-            )])
+            scene.judge_reuse(&pod, &server, &former).await
         })
+        .await
+}
+
+#[then(expr = "the pod {string} holds an address that a pod of {string} held")]
+async fn pod_holds_an_address_of(world: &mut World, pod: String, former: String) -> Step {
+    world
+        .act(async |scene| scene.judge_reuse(&pod, &pod, &former).await)
         .await
 }
 
@@ -328,6 +318,24 @@ async fn same_policy(world: &mut World, server: String) -> Step {
 }
 
 impl Scene {
+    /// Judges that the Pod of `who` has the address that the replaced Pod of `former` had.
+    async fn judge_reuse(&mut self, pod: &str, who: &str, former: &str) -> Step {
+        let before = self.replaced(former)?.before.clone();
+        let pod = self.lab().await?.pod_fact(pod).await?;
+        let outcome = if pod.address == before.address {
+            Outcome::Passed
+        } else {
+            Outcome::Inconclusive
+        };
+        let found = format!(
+            "{} ({}), where {} had {}",
+            pod.name, pod.address, before.name, before.address
+        );
+        let expected = format!("the Pod of {who} has an address that a Pod of {former} had before");
+        let result = self.stated("address reused", &["EGR-30"], outcome, expected, found);
+        self.settle(vec![result])
+    }
+
     /// A result about facts that the lab looked up, for those of `can_show` that the scenario's tags name.
     pub(super) fn stated(
         &self,
