@@ -24,28 +24,33 @@ Feature: One server's list is nobody else's
     Then the request is blocked by the rule "deny-all-external" of "ehr-sync"
     And each denial is logged and traces to the server "ehr-sync"
 
-  # The orchestrator orders policy object and workload: the policy exists before the Deployment does, and a Pod
-  # that sends before the gateway enforces its policy contradicts EGR-33. Nothing orders the Pod's address and its
-  # first packet: packets that come before the firewall has learned the address are decided by the default action,
-  # which is a finding with its figure. In either case no packet to an unlisted destination may leave.
+  # The orchestrator makes a server's policy before its Deployment, and that must hold. Nothing makes the Pod wait for
+  # the firewall: where its first packet comes before the gateway enforces the policy for its address, the default
+  # action decides, and the time until then is reported as a finding. In either case no packet to an unlisted
+  # destination may leave.
   @EGR-02 @EGR-04 @EGR-29 @EGR-30 @EGR-33
   Scenario: A Pod is governed from its first packet, whatever address it gets
     Given a new pod takes the lowest address that is free
-    And the orchestrator runs the server "ehr-sync", whose list holds "fhir.stolaf-hospital.test"
-    And a dependency of "ehr-sync" sends what it sees to "collect.pkg-telemetry.test"
-    Then the policy of "ehr-sync" was in force before its pod sent its first packet
+    And the orchestrator is given the server "ehr-sync", whose list holds "fhir.stolaf-hospital.test"
+    Then the orchestrator has a policy for "ehr-sync" before anything of it runs
+    When the server "ehr-sync" is launched
+    And the pod of "ehr-sync" requests "https://fhir.stolaf-hospital.test/"
+    Then the request completes and the gateway logged the permit
+    And the policy of "ehr-sync" was in force before its pod sent its first packet
+    And each attempt of the pod of "ehr-sync" to reach "collect.pkg-telemetry.test" at start-up is blocked
 
     When the pod of "ehr-sync" is deleted, and its Deployment starts another
-    Then the new pod of "ehr-sync" has another address
-    And the policy of "ehr-sync" was in force before its pod sent its first packet
-    When the pod of "ehr-sync" requests "https://fhir.stolaf-hospital.test/"
+    And the pod of "ehr-sync" requests "https://fhir.stolaf-hospital.test/"
     Then the request completes and the gateway logged the permit
-    And each attempt of the new pod of "ehr-sync" to reach "collect.pkg-telemetry.test" at start-up is blocked
+    And the new pod of "ehr-sync" has another address
+    And the policy of "ehr-sync" was in force before its pod sent its first packet
+    And each attempt of the pod of "ehr-sync" to reach "collect.pkg-telemetry.test" at start-up is blocked
 
     Given the orchestrator runs the server "weather", whose list holds "api.weather-service.test"
     Then the pod of "weather" holds an address that a pod of "ehr-sync" held
     When the pod of "weather" requests "https://api.weather-service.test/"
     Then the request completes and the gateway logged the permit
+    And the firewall takes the pod of "weather" for one of "weather" and not of "ehr-sync"
     When the pod of "weather" requests "https://fhir.stolaf-hospital.test/"
     Then the request is blocked by the rule "deny-all-external" of "weather"
 

@@ -123,6 +123,8 @@ pub struct Lab {
     far_ends: FarEnds,
     orchestrator: Orchestrator,
     servers: BTreeMap<String, Server>,
+    /// Servers that were created and not launched yet.
+    created: BTreeMap<String, (String, ServerManifest)>,
     /// Ids of the servers that run elsewhere, by name.
     remote: BTreeMap<String, String>,
     /// How many Pods were replaced; keeps labels apart.
@@ -163,6 +165,7 @@ impl Lab {
             far_ends,
             orchestrator: Orchestrator::new(String::new()),
             servers: BTreeMap::new(),
+            created: BTreeMap::new(),
             remote: BTreeMap::new(),
             replacements: 0,
             probes: Vec::new(),
@@ -240,6 +243,12 @@ impl Lab {
     }
 
     async fn launch(&self, name: &str, manifest: &ServerManifest) -> Result<Server, Error> {
+        let id = self.register(name, manifest).await?;
+        self.start_server(id, name, manifest).await
+    }
+
+    /// Creates and configures a server; nothing of it runs yet.
+    async fn register(&self, name: &str, manifest: &ServerManifest) -> Result<String, Error> {
         let created = self.orchestrator.create(&manifest.manifest).await?;
         self.recorder.record(Event::ServerCreated {
             id: created.id.clone(),
@@ -248,15 +257,24 @@ impl Lab {
         self.orchestrator
             .configure(&created.id, &manifest.configuration())
             .await?;
+        Ok(created.id)
+    }
+
+    async fn start_server(
+        &self,
+        id: String,
+        name: &str,
+        manifest: &ServerManifest,
+    ) -> Result<Server, Error> {
         let what = format!("the server {name:?} to be launched");
         let deadline = self.context.deadlines.pod_ready;
         tokio::select! {
-            launched = self.waiting.until(what, deadline, self.orchestrator.launch(&created.id)) => launched??,
+            launched = self.waiting.until(what, deadline, self.orchestrator.launch(&id)) => launched??,
             crash = self.cluster.crashed() => return Err(Error::Fixture(crash.to_string())),
         }
-        let pod = self.pod_of(&created.id).await?;
+        let pod = self.pod_of(&id).await?;
         let server = Server {
-            id: created.id,
+            id,
             manifest: manifest.clone(),
             pod,
         };

@@ -156,6 +156,7 @@ impl EmbeddedCluster {
             capture_limit: config.capture_limit,
             masquerade: config.masquerade || config.faults.contains(&ClusterFault::MasqueradeOn),
             seed: config.seed,
+            faults: config.faults.clone(),
             ..NetworkConfig::new(config.gateway)
         };
         let network = tokio::task::spawn_blocking(move || Network::start(network_config));
@@ -211,6 +212,7 @@ impl EmbeddedCluster {
             log_dir: config.log_dir,
             reuse_addresses: config.reuse_addresses,
             timings: config.timings,
+            faults: config.faults,
             ..NodeAgentConfig::new(config.helper)
         };
         let agent = NodeAgent::start(agent_config, api.clone(), network.clone()).await?;

@@ -8,16 +8,30 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 pub enum ClusterFault {
     /// Pods leave with the node's address although masquerade is configured off (`embedded`).
     MasqueradeOn,
+    /// UDP leaves the node by a route of its own, past the gateway (`network::driver`).
+    UdpBypassesGateway,
+    /// ICMP leaves the node by a route of its own, past the gateway (`network::driver`).
+    IcmpBypassesGateway,
+    /// The status of a Pod that takes another's place shows the address of the first (`node_agent::pod`).
+    ReplacedPodKeepsAddress,
 }
 
 impl ClusterFault {
     /// Every fault of this component.
-    pub const ALL: [Self; 1] = [Self::MasqueradeOn];
+    pub const ALL: [Self; 4] = [
+        Self::MasqueradeOn,
+        Self::UdpBypassesGateway,
+        Self::IcmpBypassesGateway,
+        Self::ReplacedPodKeepsAddress,
+    ];
 
     /// The name by which scenarios and the command line know it.
     pub fn name(self) -> &'static str {
         match self {
             Self::MasqueradeOn => "masquerade-on",
+            Self::UdpBypassesGateway => "udp-bypasses-gateway",
+            Self::IcmpBypassesGateway => "icmp-bypasses-gateway",
+            Self::ReplacedPodKeepsAddress => "replaced-pod-keeps-address",
         }
     }
 }

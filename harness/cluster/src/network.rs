@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::capture;
 use crate::fabric::impairment::Impairment;
 use crate::fabric::{AddressInUse, Drops, PortId};
+use crate::fault::ClusterFaults;
 use crate::netns::{self, NetNs};
 use crate::node_stage::NodeConfig;
 use crate::node_stage::policy::{Cidr, PolicyTable};
@@ -55,6 +56,7 @@ pub struct NetworkConfig {
     pub masquerade: bool,
     /// Decides which endpoint a Service starts with, and injected losses.
     pub seed: u64,
+    pub faults: ClusterFaults,
 }
 
 impl NetworkConfig {
@@ -67,6 +69,7 @@ impl NetworkConfig {
             capture_limit: capture::DEFAULT_LIMIT,
             masquerade: false,
             seed: 0,
+            faults: ClusterFaults::new(),
         }
     }
 }
@@ -138,6 +141,7 @@ impl Network {
             records: record_sender,
             capture_dir: config.capture_dir,
             capture_limit: config.capture_limit,
+            faults: config.faults,
         })?;
         let thread = std::thread::Builder::new()
             .name("fabric".into())

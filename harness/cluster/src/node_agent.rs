@@ -34,7 +34,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, ResourceExt as _};
@@ -42,6 +42,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::fault::{ClusterFault, ClusterFaults};
 use crate::image::{Image, Images};
 use crate::network::{NODE_ADDRESS, Network};
 use crate::sandbox::{self, Spawner};
@@ -103,6 +104,7 @@ pub struct NodeAgentConfig {
     pub cluster_dns: Ipv4Addr,
     pub cluster_domain: String,
     pub timings: Timings,
+    pub faults: ClusterFaults,
 }
 
 impl NodeAgentConfig {
@@ -119,6 +121,7 @@ impl NodeAgentConfig {
             cluster_dns: Ipv4Addr::new(10, 96, 0, 10),
             cluster_domain: "cluster.local".into(),
             timings: Timings::default(),
+            faults: ClusterFaults::new(),
         }
     }
 }
@@ -183,6 +186,8 @@ pub struct NodeAgent {
     spawner: Spawner,
     images: Images,
     addresses: Mutex<Addresses>,
+    /// First address per `app` label, for the fault that shows it for ever.
+    first_addresses: Mutex<BTreeMap<String, String>>,
     /// Pods by namespace and name.
     pods: Mutex<BTreeMap<(String, String), Entry>>,
     crashes: watch::Sender<Vec<Crash>>,
@@ -209,6 +214,7 @@ impl NodeAgent {
         Ok(Arc::new(Self {
             images: Images::new(config.images.clone()),
             addresses: Mutex::new(Addresses::new(config.first_address, config.reuse_addresses)),
+            first_addresses: Mutex::default(),
             pods: Mutex::default(),
             crashes: watch::Sender::new(Vec::new()),
             config,
@@ -332,6 +338,26 @@ impl NodeAgent {
 
     fn release(&self, address: Ipv4Addr) {
         self.addresses().release(address);
+    }
+
+    /// Makes a status as wrong as the active faults want it.
+    fn distort(&self, pod: &Pod, status: &mut PodStatus) {
+        let keeps = ClusterFault::ReplacedPodKeepsAddress;
+        let (Some(app), Some(own)) = (pod.labels().get("app"), &mut status.pod_ip) else {
+            return;
+        };
+        if !self.config.faults.contains(&keeps) {
+            return;
+        }
+        let mut known = self
+            .first_addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let first = known.entry(app.clone()).or_insert_with(|| own.clone());
+        own.clone_from(first);
+        for ip in status.pod_ips.iter_mut().flatten() {
+            ip.ip.clone_from(first);
+        }
     }
 
     fn pods(&self) -> MutexGuard<'_, BTreeMap<(String, String), Entry>> {

@@ -26,9 +26,10 @@ pub struct GovernedClaim {
     pub address_at: Option<Timestamp>,
 }
 
-/// Judges three moments: the policy in force, the Pod's address known, the Pod's first packet. Packets before the policy
-/// contradict. Packets after the policy and before the address is known are decided by the default action: a finding
-/// with its figure, because nothing orders the two (`reference/obot.md` section 7.4).
+/// Judges three moments: the policy in force, the Pod's address known, the Pod's first packet. Without any policy it
+/// fails. Packets that come before the gateway has both are decided by the default action: a finding with its figure,
+/// because nothing makes a Pod wait for the firewall (`reference/obot.md` section 7.4). That none of them leaves is for
+/// the judge of each attempt.
 #[must_use]
 pub fn judge_governed(claim: &GovernedClaim, observations: &Observations) -> CheckResult {
     let mut finding = Finding::default();
@@ -41,60 +42,45 @@ pub fn judge_governed(claim: &GovernedClaim, observations: &Observations) -> Che
     let Some(first) = first_flow(claim, observations, &mut finding) else {
         return finding.conclude(&claim.check, expected);
     };
-    let sent = format!("its first packet, to {}", first.destination);
-    match claim.policy_at {
-        None => finding.contradicts(
+    if claim.policy_at.is_none() {
+        finding.contradicts(
             folder::EVENTS,
-            format!("the gateway enforced no policy of its server; {sent}, left without one"),
-        ),
-        Some(at) if at > first.first_at => finding.contradicts(
-            folder::POD_SIDE,
-            format!(
-                "{sent}, left {} before the gateway enforced the policy",
-                in_words(micros_between(first.first_at, at))
-            ),
-        ),
-        Some(at) => {
-            let micros = micros_between(at, first.first_at);
-            finding.measured("policy-lead", expected.clone(), micros, None);
-            finding.supports(
-                folder::POD_SIDE,
-                format!(
-                    "{sent}, left {} after the gateway enforced the policy",
-                    in_words(micros)
-                ),
-            );
-        }
+            "the gateway never enforced a policy of its server",
+        );
     }
-    let gap = match claim.address_at {
-        None => {
-            finding.missing(
-                folder::EVENTS,
-                "no policy of the gateway was ever resolved against the Pod's address",
-            );
-            None
-        }
-        Some(at) if at > first.first_at => Some(micros_between(first.first_at, at)),
-        Some(at) => {
-            let micros = micros_between(at, first.first_at);
-            finding.supports(
-                folder::EVENTS,
-                format!("the gateway knew its address {} before", in_words(micros)),
-            );
-            None
-        }
+    if claim.address_at.is_none() {
+        finding.missing(
+            folder::EVENTS,
+            "no policy of the gateway was ever resolved against the Pod's address",
+        );
+    }
+    let Some(governed_at) = claim.policy_at.max(claim.address_at) else {
+        return finding.conclude(&claim.check, expected);
     };
-    if let Some(micros) = gap {
-        finding.measured("ungoverned-window", expected.clone(), micros, None);
+    let sent = format!("its first packet, to {},", first.destination);
+    if governed_at <= first.first_at {
+        let micros = micros_between(governed_at, first.first_at);
+        finding.measured("policy-lead", expected.clone(), micros, None);
+        let after = in_words(micros);
+        finding.supports(
+            folder::POD_SIDE,
+            format!("{sent} left {after} after the gateway enforced the policy for its address"),
+        );
+        return finding.conclude(&claim.check, expected);
     }
+    let micros = micros_between(first.first_at, governed_at);
+    finding.measured("ungoverned-window", expected.clone(), micros, None);
+    let before = in_words(micros);
+    finding.supports(
+        folder::POD_SIDE,
+        format!("{sent} left {before} before the gateway enforced the policy for its address"),
+    );
     let mut result = finding.conclude(&claim.check, expected);
-    if let (Outcome::Passed, Some(micros)) = (result.outcome, gap) {
+    if result.passed() {
         result.outcome = Outcome::Finding;
         result.reasons = vec![
             format!(
-                "for {} from its first packet on the gateway did not know whose address it was, and the default action \
-                 decided",
-                in_words(micros)
+                "for {before} from its first packet on the default action decided, and not the server's policy"
             ),
             format!("compensating control: {DEFAULT_ACTION}"),
         ];

@@ -3,6 +3,7 @@
 
 mod conditions;
 mod denials;
+mod lifecycle;
 mod others;
 mod properties;
 

@@ -4,6 +4,7 @@
 //! Acts through the interfaces that an administrator has, waits for what can be awaited, and reports facts. It does not
 //! judge: what a scenario expects of a stopped controller stands in the feature.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -152,6 +153,68 @@ impl Lab {
                 .then_some(())
         })
         .await
+    }
+
+    /// Creates and configures a server without launching it.
+    ///
+    /// # Errors
+    /// When the orchestrator refuses it.
+    pub async fn create_server(
+        &mut self,
+        name: &str,
+        manifest: &ServerManifest,
+    ) -> Result<(), Error> {
+        let id = self.register(name, manifest).await?;
+        self.created.insert(name.to_owned(), (id, manifest.clone()));
+        Ok(())
+    }
+
+    /// Launches a server that was created before.
+    ///
+    /// # Errors
+    /// When no step created it, or it does not become ready.
+    pub async fn launch_created(&mut self, name: &str) -> Result<(), Error> {
+        let created = self.created.remove(name);
+        let (id, manifest) = created
+            .ok_or_else(|| Error::Data(format!("no step created a server {name:?} to launch")))?;
+        let server = self.start_server(id, name, &manifest).await?;
+        self.servers.insert(name.to_owned(), server);
+        Ok(())
+    }
+
+    /// Names of the orchestrator's policies for a server that is not launched yet, as soon as there is one or the stated
+    /// bound has passed. None when the orchestrator's storage can't be asked.
+    ///
+    /// # Errors
+    /// When no step created the server, or the storage does not answer.
+    pub async fn policies_before_launch(&self, name: &str) -> Result<Option<Vec<String>>, Error> {
+        let created = self.created.get(name);
+        let (id, _) =
+            created.ok_or_else(|| Error::Data(format!("no step created a server {name:?}")))?;
+        let Some(token) = self.cluster.storage_token() else {
+            return Ok(None);
+        };
+        let storage = self
+            .cluster
+            .forward(ORCHESTRATOR_NAMESPACE, "obot-obot", 8443)
+            .await?;
+        let own = async {
+            loop {
+                let listed = orchestrator::network_policies(storage, token).await?;
+                let of = |policy: &&Value| policy["spec"]["mcpServerName"] == **id;
+                let names: Vec<String> = listed.iter().filter(of).map(name_in).collect();
+                if !names.is_empty() {
+                    return Ok::<_, Error>(names);
+                }
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let bound = self.context.deadlines.policy_update_bound;
+        let what = format!("the orchestrator's policy for {name:?}");
+        match self.waiting.until(what, bound, own).await {
+            Ok(names) => names.map(Some),
+            Err(_) => Ok(Some(Vec::new())),
+        }
     }
 
     /// Registers a server that runs elsewhere, and launches it as a user would.
@@ -555,6 +618,35 @@ impl Lab {
         Ok(places)
     }
 
+    /// Names of the groups, among those that the policies of a server bring along, that the firewall counts an address
+    /// to. None when the firewall can't be asked.
+    ///
+    /// # Errors
+    /// When the policies can't be listed.
+    pub async fn groups_of(
+        &self,
+        name: &str,
+        address: IpAddr,
+    ) -> Result<Option<Vec<String>>, Error> {
+        let policies = self.firewall_policies_of(name).await?;
+        let Some(firewall) = self.cluster.firewall_policy() else {
+            return Ok(None);
+        };
+        let own = |group: &Value| {
+            let text = group["name"].as_str().unwrap_or_default();
+            // Groups of addresses hold everybody; those of Pods are what a rule's source is.
+            !group["selectors"][0]["kubernetes"].is_null()
+                && policies
+                    .iter()
+                    .any(|policy| text.contains(&policy.name_any()))
+        };
+        let groups = list_of(&firewall, "smart_groups");
+        let holding = groups
+            .iter()
+            .filter(|group| own(group) && holds(&group["members"], address));
+        Ok(Some(holding.map(name_of).collect()))
+    }
+
     async fn objects<K>(&self, what: &str, id: &str) -> Result<Place, Error>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
@@ -609,6 +701,18 @@ fn list_of(policy: &Value, field: &str) -> Vec<Value> {
     policy[field].as_array().cloned().unwrap_or_default()
 }
 
+/// Whether a list of addresses and ranges holds an address.
+fn holds(members: &Value, address: IpAddr) -> bool {
+    let members = members.as_array().into_iter().flatten();
+    members.filter_map(Value::as_str).any(|member| {
+        let (first, last) = member.split_once('-').unwrap_or((member, member));
+        match (first.parse::<IpAddr>(), last.parse::<IpAddr>()) {
+            (Ok(first), Ok(last)) => (first..=last).contains(&address),
+            _ => false,
+        }
+    })
+}
+
 fn has_ready_replica(deployment: Option<&Deployment>) -> bool {
     let Some(deployment) = deployment else {
         return false;
@@ -620,4 +724,22 @@ fn has_ready_replica(deployment: Option<&Deployment>) -> bool {
 
 fn unwatched(kind: &str, name: &str, error: &kube::runtime::wait::Error) -> Error {
     Error::Fixture(format!("the {kind} {name} could not be watched: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(json!(["10.244.0.12"]), true)]
+    #[case(json!(["10.244.0.1-10.244.0.20"]), true)]
+    #[case(json!(["10.244.0.13", "fd00::1"]), false)]
+    #[case(json!([]), false)]
+    #[case(json!("10.244.0.12"), false)]
+    fn members_are_addresses_and_ranges(#[case] members: Value, #[case] expected: bool) {
+        let address = IpAddr::from([10, 244, 0, 12]);
+        assert_eq!(holds(&members, address), expected);
+    }
 }

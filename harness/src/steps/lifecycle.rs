@@ -34,6 +34,53 @@ async fn reuse_addresses(world: &mut World) -> Step {
         .await
 }
 
+#[given(expr = "the orchestrator is given the server {string}, whose list holds {string}")]
+async fn server_is_created(world: &mut World, name: String, domains: String) -> Step {
+    world
+        .act(async |scene| {
+            let manifest = scene.manifest_with_list(&name, &domains)?;
+            scene.lab().await?.create_server(&name, &manifest).await?;
+            Ok(())
+        })
+        .await
+}
+
+/// What the orchestrator orders, and the network does not.
+#[then(expr = "the orchestrator has a policy for {string} before anything of it runs")]
+async fn policy_comes_first(world: &mut World, name: String) -> Step {
+    world
+        .act(async |scene| {
+            let found = scene.lab().await?.policies_before_launch(&name).await?;
+            let Some(found) = found else {
+                return Err(Failure::NotTestable(
+                    "this tier's orchestrator can't be asked for its policies".to_owned(),
+                ));
+            };
+            let (outcome, found) = match found.as_slice() {
+                [] => (
+                    Outcome::Failed,
+                    "within the stated bound there is none".to_owned(),
+                ),
+                names => (Outcome::Passed, names.join(", ")),
+            };
+            scene.settle(vec![scene.stated(
+                "policy before launch",
+                &["EGR-33"],
+                outcome,
+                format!("an MCPNetworkPolicy of {name} exists before it is launched"),
+                found,
+            )])
+        })
+        .await
+}
+
+#[when(expr = "the server {string} is launched")]
+async fn server_is_launched(world: &mut World, name: String) -> Step {
+    world
+        .act(async |scene| Ok(scene.lab().await?.launch_created(&name).await?))
+        .await
+}
+
 #[given(expr = "the orchestrator knows the remote server {string}")]
 async fn remote_server(world: &mut World, name: String) -> Step {
     world
@@ -129,11 +176,12 @@ async fn new_pod_has_another_address(world: &mut World, server: String) -> Step 
 }
 
 /// What the compromised dependency does before the server is even ready.
-#[then(expr = "each attempt of the new pod of {string} to reach {string} at start-up is blocked")]
+#[then(expr = "each attempt of the pod of {string} to reach {string} at start-up is blocked")]
 async fn attempts_at_start_up_blocked(world: &mut World, server: String, host: String) -> Step {
     world
         .act(async |scene| {
-            let label = scene.replaced(&server)?.label.clone();
+            let replaced = scene.life.replaced.get(&server);
+            let label = replaced.map_or(&server, |replaced| &replaced.label).clone();
             let first = format!("{label} #1 (at start-up)");
             let deadline = scene.context.deadlines.probe_result;
             let what = format!("the dependency of the new Pod of {server:?} to reach for {host}");
@@ -177,6 +225,48 @@ async fn holds_an_address_of(world: &mut World, server: String, former: String) 
 async fn pod_holds_an_address_of(world: &mut World, pod: String, former: String) -> Step {
     world
         .act(async |scene| scene.judge_reuse(&pod, &pod, &former).await)
+        .await
+}
+
+/// Which of two overlapping memberships shows in traffic depends on the order of the policies; this does not.
+#[then(expr = "the firewall takes the pod of {string} for one of {string} and not of {string}")]
+async fn member_of_its_own(world: &mut World, server: String, own: String, other: String) -> Step {
+    world
+        .act(async |scene| {
+            let pod = scene.lab().await?.server(&server)?.pod.clone();
+            let pod = scene.lab().await?.pod_fact(&pod).await?;
+            let lab = scene.lab().await?;
+            let own_groups = lab.groups_of(&own, pod.address).await?;
+            let others = lab.groups_of(&other, pod.address).await?;
+            let (Some(own_groups), Some(others)) = (own_groups, others) else {
+                return Err(Failure::NotTestable(
+                    "this tier's firewall can't be asked for its groups".to_owned(),
+                ));
+            };
+            let outcome = match (own_groups.is_empty(), others.is_empty()) {
+                (_, false) => Outcome::Failed,
+                (true, true) => Outcome::Inconclusive,
+                (false, true) => Outcome::Passed,
+            };
+            let listed = |groups: &[String]| match groups {
+                [] => "in none".to_owned(),
+                groups => format!("in {}", groups.join(", ")),
+            };
+            scene.settle(vec![scene.stated(
+                "membership",
+                &["EGR-28", "EGR-30"],
+                outcome,
+                format!(
+                    "{} is in groups of {own} and in none of {other}",
+                    pod.address
+                ),
+                format!(
+                    "of {own}: {}; of {other}: {}",
+                    listed(&own_groups),
+                    listed(&others)
+                ),
+            )])
+        })
         .await
 }
 

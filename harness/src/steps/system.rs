@@ -3,6 +3,7 @@
 use cucumber::given;
 
 use crate::evidence::Event;
+use crate::scenario_data::ServerManifest;
 use crate::world::{Failure, Scene, Step, World};
 
 #[given("the firewall denies and logs what no policy permits")]
@@ -99,6 +100,12 @@ struct Stated {
 
 /// Creates and launches a server, after checking that its manifest says what the scenario says about it.
 async fn run_server(scene: &mut Scene, name: &str, stated: Stated) -> Step {
+    let manifest = manifest_of(scene, name, stated)?;
+    scene.lab().await?.run_server(name, &manifest).await?;
+    Ok(())
+}
+
+fn manifest_of(scene: &Scene, name: &str, stated: Stated) -> Result<ServerManifest, Failure> {
     let manifest = scene
         .context
         .project
@@ -114,8 +121,22 @@ async fn run_server(scene: &mut Scene, name: &str, stated: Stated) -> Step {
             "{path}: it says {found:?}, but the scenario says {stated:?}; make them agree"
         )));
     }
-    scene.lab().await?.run_server(name, &manifest).await?;
-    Ok(())
+    Ok(manifest)
+}
+
+impl Scene {
+    /// The manifest of a server that the scenario states by its list alone.
+    pub(super) fn manifest_with_list(
+        &self,
+        name: &str,
+        domains: &str,
+    ) -> Result<ServerManifest, Failure> {
+        let stated = Stated {
+            domains: split(domains),
+            deny_all: None,
+        };
+        manifest_of(self, name, stated)
+    }
 }
 
 /// A list in a sentence: items separated by commas.

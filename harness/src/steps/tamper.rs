@@ -12,7 +12,7 @@ use crate::outcome::Outcome;
 use crate::world::{Failure, Scene, Step, World};
 
 /// Names for a second policy. The vendor's order between objects is unknown, and may follow the name.
-const SECOND: [&str; 3] = ["a-second-policy", "second-policy", "z-second-policy"];
+const SECOND: [&str; 2] = ["a-second-policy", "z-second-policy"];
 /// What compensates for a second policy that widens the first.
 const WHO_MAY_WRITE: &str =
     "RBAC: nobody but the policy controller may write FirewallPolicies in the servers' namespace";

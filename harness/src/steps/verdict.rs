@@ -25,7 +25,7 @@ const DENIED: &[&str] = &[
 /// Requirements that a completed request can show.
 const PERMITTED: &[&str] = &[
     "AUT-08", "AUT-12", "EGR-01", "EGR-03", "EGR-07", "EGR-15", "EGR-18", "EGR-20", "EGR-21",
-    "EGR-22", "EGR-23", "EGR-28", "EGR-29", "EGR-31", "EGR-36", "EGR-37",
+    "EGR-22", "EGR-23", "EGR-28", "EGR-29", "EGR-30", "EGR-31", "EGR-36", "EGR-37",
 ];
 const DENIAL_LOGGED: [&str; 1] = ["EGR-04"];
 const PERMIT_LOGGED: [&str; 1] = ["EGR-06"];

@@ -23,6 +23,7 @@ use super::{CaptureStatus, Error};
 use crate::capture::{self, Capture, Direction, Interface};
 use crate::fabric::impairment::Impairment;
 use crate::fabric::{Drops, Fabric, Forward, Origin, Port, PortId};
+use crate::fault::{ClusterFault, ClusterFaults};
 use crate::node_stage::policy::PolicyTable;
 use crate::node_stage::service::ServiceTable;
 use crate::node_stage::{DropReason, NodeConfig};
@@ -94,6 +95,7 @@ pub(super) struct Parts {
     pub(super) records: mpsc::UnboundedSender<LogRecord>,
     pub(super) capture_dir: Option<PathBuf>,
     pub(super) capture_limit: u64,
+    pub(super) faults: ClusterFaults,
 }
 
 pub(super) struct Driver {
@@ -105,6 +107,7 @@ pub(super) struct Driver {
     records: mpsc::UnboundedSender<LogRecord>,
     devices: BTreeMap<PortId, Device>,
     internet: PortId,
+    faults: ClusterFaults,
     captures: Option<Captures>,
     /// Devices that may have packets: readiness is reported once per arrival.
     ready: BTreeSet<PortId>,
@@ -187,6 +190,7 @@ impl Driver {
             records: parts.records,
             devices: BTreeMap::new(),
             internet,
+            faults: parts.faults,
             captures: parts
                 .capture_dir
                 .map(|folder| Captures::create(&folder, parts.capture_limit))
@@ -408,6 +412,12 @@ impl Driver {
     fn follow(&mut self, now: Now, from: Origin, forward: Forward, packet: &[u8]) {
         match forward {
             Forward::Deliver(port) => self.deliver(now, port, packet),
+            Forward::Leave if self.bypasses_gateway(packet) => {
+                if let Some(captures) = &mut self.captures {
+                    captures.outside(now.wall, Direction::Outbound, packet);
+                }
+                self.deliver(now, self.internet, packet);
+            }
             Forward::Leave => {
                 self.gateway.handle_inside(now, packet);
                 self.serve_gateway(now);
@@ -423,6 +433,19 @@ impl Driver {
             }
             Forward::Held | Forward::Dropped => {}
         }
+    }
+
+    /// Whether a seeded fault leads this IPv4 packet around the gateway.
+    fn bypasses_gateway(&self, packet: &[u8]) -> bool {
+        const ICMP: u8 = 1;
+        const UDP: u8 = 17;
+        let fault = match packet.get(9) {
+            _ if self.faults.is_empty() => return false,
+            Some(&UDP) => ClusterFault::UdpBypassesGateway,
+            Some(&ICMP) => ClusterFault::IcmpBypassesGateway,
+            _ => return false,
+        };
+        packet[0] >> 4 == 4 && self.faults.contains(&fault)
     }
 
     fn serve_gateway(&mut self, now: Now) {

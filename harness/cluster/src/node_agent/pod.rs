@@ -327,7 +327,8 @@ impl Worker {
     /// Writes the present status, unless it is written already.
     async fn report(&self) {
         let mut sent = self.sent.lock().await;
-        let status = self.shared.lock().status(Timestamp::now());
+        let mut status = self.shared.lock().status(Timestamp::now());
+        self.agent.distort(&self.pod, &mut status);
         if sent.as_ref() == Some(&status) {
             return;
         }
