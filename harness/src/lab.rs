@@ -13,6 +13,8 @@ pub mod orchestrator;
 pub mod package;
 mod probing;
 mod reports;
+mod seeing;
+mod servers;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -28,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::evidence::observe::Captures;
-use crate::evidence::{Event, Index, Recorded, Recorder, ToolCall};
+use crate::evidence::{Event, Index, Recorder, ToolCall};
 use crate::run::RunContext;
 use crate::scenario_data::ServerManifest;
 use crate::scenario_data::tier_one::TierOne;
@@ -212,81 +214,6 @@ impl Lab {
             .cluster
             .forward(ORCHESTRATOR_NAMESPACE, "obot-obot", 80)
             .await?)
-    }
-
-    /// Creates, configures and launches the server of a manifest in `scenarios/servers/`, and follows its Pod's output.
-    ///
-    /// # Errors
-    /// When the orchestrator refuses it or it does not become ready.
-    pub async fn run_server(
-        &mut self,
-        name: &str,
-        manifest: &ServerManifest,
-    ) -> Result<Server, Error> {
-        let server = self.launch(name, manifest).await?;
-        self.servers.insert(name.to_owned(), server.clone());
-        Ok(server)
-    }
-
-    /// [`Lab::run_server`] for many at once.
-    ///
-    /// # Errors
-    /// For the first that is refused or does not become ready.
-    pub async fn run_servers(&mut self, all: &[(String, ServerManifest)]) -> Result<(), Error> {
-        let launches = all
-            .iter()
-            .map(|(name, manifest)| self.launch(name, manifest));
-        let launched = futures::future::try_join_all(launches).await?;
-        let names = all.iter().map(|(name, _)| name.clone());
-        self.servers.extend(names.zip(launched));
-        Ok(())
-    }
-
-    async fn launch(&self, name: &str, manifest: &ServerManifest) -> Result<Server, Error> {
-        let id = self.register(name, manifest).await?;
-        self.start_server(id, name, manifest).await
-    }
-
-    /// Creates and configures a server; nothing of it runs yet.
-    async fn register(&self, name: &str, manifest: &ServerManifest) -> Result<String, Error> {
-        let created = self.orchestrator.create(&manifest.manifest).await?;
-        self.recorder.record(Event::ServerCreated {
-            id: created.id.clone(),
-            name: name.to_owned(),
-        });
-        self.orchestrator
-            .configure(&created.id, &manifest.configuration())
-            .await?;
-        Ok(created.id)
-    }
-
-    async fn start_server(
-        &self,
-        id: String,
-        name: &str,
-        manifest: &ServerManifest,
-    ) -> Result<Server, Error> {
-        let what = format!("the server {name:?} to be launched");
-        let deadline = self.context.deadlines.pod_ready;
-        tokio::select! {
-            launched = self.waiting.until(what, deadline, self.orchestrator.launch(&id)) => launched??,
-            crash = self.cluster.crashed() => return Err(Error::Fixture(crash.to_string())),
-        }
-        let pod = self.pod_of(&id).await?;
-        let server = Server {
-            id,
-            manifest: manifest.clone(),
-            pod,
-        };
-        watching::follow_output(
-            &self.cluster.client(),
-            &self.recorder,
-            (RUNTIME_NAMESPACE, &server.pod),
-            name,
-            &self.cancel,
-            &self.tasks,
-        );
-        Ok(server)
     }
 
     /// A server by its name.
@@ -486,57 +413,6 @@ impl Lab {
         let address = address
             .ok_or_else(|| Error::Fixture("the Service kubernetes has no ClusterIP".to_owned()))?;
         Ok(SocketAddr::new(address, 443))
-    }
-
-    /// Waits until `found` sees in the recorded events what it looks for.
-    ///
-    /// # Errors
-    /// When it does not within `deadline`.
-    pub async fn see<T>(
-        &self,
-        what: impl Into<String>,
-        deadline: Duration,
-        found: impl FnMut(&[Arc<Recorded>]) -> Option<T>,
-    ) -> Result<T, Error> {
-        let what = what.into();
-        // The recorder's own deadline is the outer one here: only the named wait may end it.
-        let seen = self
-            .waiting
-            .until(
-                what.clone(),
-                deadline,
-                self.recorder.wait_for(2 * deadline, found),
-            )
-            .await?;
-        seen.ok_or_else(|| {
-            TimedOut {
-                what,
-                waited: deadline,
-            }
-            .into()
-        })
-    }
-
-    /// [`Lab::see`] for what the index of the events knows.
-    ///
-    /// # Errors
-    /// When it does not within `deadline`.
-    pub async fn see_indexed<T>(
-        &self,
-        what: impl Into<String>,
-        deadline: Duration,
-        found: impl FnMut(&Index) -> Option<T>,
-    ) -> Result<T, Error> {
-        let what = what.into();
-        let wait = self.recorder.wait_for_indexed(2 * deadline, found);
-        let seen = self.waiting.until(what.clone(), deadline, wait).await?;
-        seen.ok_or_else(|| {
-            TimedOut {
-                what,
-                waited: deadline,
-            }
-            .into()
-        })
     }
 
     /// Ends every probe that still runs. What it sent is recorded.

@@ -93,3 +93,95 @@ fn push(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::fuzz::case::Row;
+    use crate::judge::model::observed::{Observed, compare};
+    use crate::judge::model::{Decider, Egress, Flow, Policy, Source, Speech, Switches, expect};
+
+    fn case() -> Case {
+        let row = |port, speech| Row {
+            host: "far.test".to_owned(),
+            flow: Flow {
+                address: "192.0.2.1".parse().unwrap(),
+                port,
+                speech,
+            },
+        };
+        let egress = Egress {
+            domains: vec!["far.test".to_owned(), "*.a.test".to_owned()],
+            deny_all: None,
+        };
+        let deaf = Egress {
+            domains: Vec::new(),
+            deny_all: Some(true),
+        };
+        Case {
+            policy: Policy {
+                servers: [("ash".to_owned(), egress), ("birch".to_owned(), deaf)].into(),
+                ..Policy::default()
+            },
+            sources: vec![
+                Source::Server("ash".to_owned()),
+                Source::Server("birch".to_owned()),
+                Source::Stray,
+            ],
+            rows: vec![
+                row(443, Speech::Tls(Some("far.test".to_owned()))),
+                row(443, Speech::Tls(None)),
+                row(53, Speech::Udp),
+            ],
+            cells: 8,
+        }
+    }
+
+    /// As documented, but for two cells.
+    fn results(case: &Case) -> Vec<CellResult> {
+        let result = |cell: Cell| {
+            let (source, row) = (&case.sources[cell.column], &case.rows[cell.row]);
+            let expected = expect(&case.policy, &Switches::default(), source, &row.flow);
+            let by = Some(expected.by.clone());
+            let observed = match (cell.row, cell.column, expected.verdict) {
+                (1, 1, _) => Observed::Passed {
+                    by: Some(Decider::DefaultAction),
+                },
+                (2, 0, _) => Observed::Unproven("the cable was cut".to_owned()),
+                (_, _, Verdict::Permit) => Observed::Passed { by },
+                (_, _, Verdict::Deny) => Observed::Blocked { by },
+            };
+            CellResult {
+                cell,
+                agreement: compare(&expected, &observed),
+                expected,
+                observed,
+            }
+        };
+        case.cells().map(result).collect()
+    }
+
+    #[test]
+    fn a_table_reads_as_one() {
+        let case = case();
+        let text = render(&case, &results(&case));
+        let plain = anstream::adapter::strip_str(&text).to_string();
+        let expected = "\
+  default action: deny, logged; default-deny setting: off
+  ash    far.test, *.a.test
+  birch  no list, denyAllEgress: true
+
+                            ash  birch  stray
+  tls  far.test:443         +    -      -
+  tls  far.test:443 no sni  -    X      -
+  udp  far.test:53          ?    -
+
+  + permitted   - denied   X differs from the documents   ? unproven   (+ and - as documented)
+  X birch, tls  far.test:443 no sni: expected deny by deny-all-external of birch, found permit by the default action
+  ? ash, udp  far.test:53: unproven: the cable was cut
+";
+        assert_eq!(plain, expected);
+    }
+}
