@@ -80,6 +80,10 @@ async fn smallest(
     let began = Instant::now();
     let play = async |case: &Case, number: usize| {
         let played = field::play(context, case, &format!("smaller-{number:02}")).await?;
+        // A broken system that does not differ is no smaller case.
+        if let Some(broken) = played.broken.first() {
+            return Err(Error::Setup(format!("while shrinking: {broken}")));
+        }
         let again = played
             .results
             .iter()
