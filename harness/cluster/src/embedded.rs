@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::dns::{DnsQuery, DnsServer, Upstream};
 use crate::fault::{ClusterFault, ClusterFaults};
 use crate::image::Image;
+use crate::netns::Families;
 use crate::network::{self, NODE_ADDRESS, Network, NetworkConfig};
 use crate::node_agent::{self, Crash, NodeAgent, NodeAgentConfig, Timings};
 use crate::{controllers, sync};
@@ -45,7 +46,9 @@ pub struct ClusterConfig {
     /// Answers queries for names outside the cluster: the resolver of the surrounding VPC.
     pub zone: Upstream,
     pub dns_log: Option<DnsLog>,
-    /// All addresses of the simulated internet.
+    /// Pods and the internet have IPv6 beside IPv4; needs a kernel with IPv6 ([`crate::netns::ipv6_preflight`]).
+    pub ipv6: bool,
+    /// All addresses of the simulated internet; IPv6 ones only with `ipv6`.
     pub internet_addresses: Vec<IpAddr>,
     /// Where packet captures go; none captures nothing.
     pub capture_dir: Option<PathBuf>,
@@ -84,6 +87,7 @@ impl ClusterConfig {
             gateway,
             zone,
             dns_log: None,
+            ipv6: false,
             internet_addresses: Vec::new(),
             capture_dir: None,
             capture_limit: crate::capture::DEFAULT_LIMIT,
@@ -152,6 +156,11 @@ impl EmbeddedCluster {
         );
         let network_config = NetworkConfig {
             internet_addresses,
+            families: if config.ipv6 {
+                Families::DualStack
+            } else {
+                Families::Ipv4
+            },
             capture_dir: config.capture_dir,
             capture_limit: config.capture_limit,
             masquerade: config.masquerade || config.faults.contains(&ClusterFault::MasqueradeOn),

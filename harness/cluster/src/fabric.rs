@@ -4,13 +4,13 @@
 //! address is behind which port, where a packet goes after the node stage, and the account of what went
 //! nowhere. Knows neither the gateway's policy nor namespaces.
 //!
-//! Not faithful: no ARP, no link layer, no TTL decrement, IPv4 only.
+//! Not faithful: no ARP, no neighbour discovery, no link layer, no TTL decrement.
 
 pub mod impairment;
 pub mod packet;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::node_stage::{DropReason, NodeConfig, NodeStage, Passage};
@@ -26,7 +26,7 @@ pub struct PortId(pub u32);
 /// What is behind a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
-    Pod(Ipv4Addr),
+    Pod,
     /// The node's own namespace, with the pods that run in it.
     Node,
     /// Everything beyond the gateway.
@@ -77,7 +77,7 @@ pub struct Drops {
 pub struct Fabric {
     node: NodeStage,
     ports: BTreeMap<PortId, Port>,
-    routes: BTreeMap<Ipv4Addr, PortId>,
+    routes: BTreeMap<IpAddr, PortId>,
     impairments: Impairments,
     drops: Drops,
     next: u32,
@@ -85,7 +85,7 @@ pub struct Fabric {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("address {0} is attached already")]
-pub struct AddressInUse(pub Ipv4Addr);
+pub struct AddressInUse(pub IpAddr);
 
 impl Fabric {
     #[must_use]
@@ -114,7 +114,7 @@ impl Fabric {
     }
 
     /// Adds a port that these addresses are behind.
-    pub fn attach(&mut self, port: Port, addresses: &[Ipv4Addr]) -> Result<PortId, AddressInUse> {
+    pub fn attach(&mut self, port: Port, addresses: &[IpAddr]) -> Result<PortId, AddressInUse> {
         if let Some(used) = addresses
             .iter()
             .find(|address| self.routes.contains_key(address))
@@ -219,9 +219,10 @@ impl Fabric {
         let parsed = Parsed::new(packet).map_err(|error| (None, error.into()))?;
         let source = parsed.tuple.source;
         let genuine = match sender {
-            Some(Port::Pod(address)) => source == address,
-            // Every other address of the node's namespace is routed to it.
-            Some(Port::Node) => self.routes.get(&source).map(|id| Origin::Port(*id)) == Some(from),
+            // Every address of the sender's namespace is routed to it.
+            Some(Port::Pod | Port::Node) => {
+                self.routes.get(&source).map(|id| Origin::Port(*id)) == Some(from)
+            }
             // Nobody outside can speak for an address inside.
             Some(Port::Internet) | None => !self.node.is_local(source),
         };
@@ -270,18 +271,30 @@ impl Fabric {
 }
 
 /// Link-local (instance metadata too), multicast and the like stay on the pod's link, where nobody is.
-fn is_routed(address: Ipv4Addr) -> bool {
-    !(address.is_link_local()
-        || address.is_loopback()
-        || address.is_multicast()
-        || address.is_broadcast()
-        || address.octets()[0] == 0)
+fn is_routed(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            !(address.is_link_local()
+                || address.is_loopback()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || address.octets()[0] == 0)
+        }
+        // An IPv4 address in IPv6 notation is for sockets, never for the wire (RFC 4291 section 2.5.5.2).
+        IpAddr::V6(address) => {
+            !(address.is_unicast_link_local()
+                || address.is_loopback()
+                || address.is_multicast()
+                || address.is_unspecified()
+                || address.to_ipv4_mapped().is_some())
+        }
+    }
 }
 
 impl From<Malformed> for DropReason {
     fn from(malformed: Malformed) -> Self {
         match malformed {
-            Malformed::NotIpv4 => Self::NotIpv4,
+            Malformed::NotIp => Self::NotIp,
             Malformed::Header => Self::Malformed,
         }
     }

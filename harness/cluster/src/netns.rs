@@ -49,6 +49,11 @@ pub enum Error {
     TunDevice(#[source] io::Error),
     #[error("cannot start a thread for a network namespace: {0}")]
     Thread(#[source] io::Error),
+    #[error(
+        "this kernel has no IPv6 in a new network namespace ({0}): boot without ipv6.disable=1, or load the module \
+         (modprobe ipv6)"
+    )]
+    NoIpv6(String),
     #[error("cannot configure a network namespace: {0}")]
     Configure(#[from] tun::ConfigureError),
 }
@@ -111,7 +116,11 @@ impl NetNs {
 
     /// Connects from inside the namespace.
     pub async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        self.tcp_socket()?.connect(address).await
+        let socket = match address {
+            SocketAddr::V4(_) => self.tcp_socket()?,
+            SocketAddr::V6(_) => self.run(TcpSocket::new_v6)??,
+        };
+        socket.connect(address).await
     }
 }
 
@@ -146,6 +155,14 @@ pub fn enter_user_namespace() -> Result<(), Error> {
     write_proc("/proc/self/gid_map", &format!("0 {group} 1"))
 }
 
+/// Whether a new namespace of this machine can have IPv6.
+///
+/// # Errors
+/// [`Error::NoIpv6`] when it can't, or what keeps namespaces from being made at all.
+pub fn ipv6_preflight() -> Result<(), Error> {
+    NetNs::create(|| container_sysctls(Families::DualStack)).map(drop)
+}
+
 fn write_proc(path: &str, line: &str) -> Result<(), Error> {
     // One write call, and no truncation: the kernel accepts a map once, whole.
     let write = || {
@@ -157,13 +174,21 @@ fn write_proc(path: &str, line: &str) -> Result<(), Error> {
     write().map_err(Error::UserNamespace)
 }
 
+/// Applies to devices made from then on in the namespace of the thread that writes it.
+const DISABLE_IPV6: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+
+/// The address families of a namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Families {
+    #[default]
+    Ipv4,
+    DualStack,
+}
+
 /// Settings of the namespace that the calling thread is in. Each is a convenience that containers have
 /// too; a read-only `/proc/sys` is no reason to fail.
-pub(crate) fn container_sysctls() {
-    const SETTINGS: [(&str, &str); 4] = [
-        // No address, no router solicitation, no multicast report on devices made from now on: the
-        // cluster is IPv4 only, and captures stay free of noise. `lo` exists already and keeps ::1.
-        ("ipv6/conf/default/disable_ipv6", "1"),
+pub(crate) fn container_sysctls(families: Families) -> Result<(), Error> {
+    const SETTINGS: [(&str, &str); 3] = [
         // What container runtimes set: an unprivileged process may ping and listen below 1024. In a user
         // namespace with a single group the whole range is refused, and the first line stays in force.
         ("ipv4/ping_group_range", "0 0"),
@@ -174,6 +199,37 @@ pub(crate) fn container_sysctls() {
         if let Err(error) = fs::write(format!("/proc/sys/net/{name}"), value) {
             tracing::debug!(name, %error, "sysctl left at its default");
         }
+    }
+    match families {
+        Families::Ipv4 => {
+            // No address, no router solicitation, no multicast report on devices made from now on: captures stay
+            // free of noise. `lo` exists already and keeps ::1.
+            if let Err(error) = fs::write(DISABLE_IPV6, "1") {
+                tracing::debug!(%error, "IPv6 left at its default");
+            }
+            Ok(())
+        }
+        Families::DualStack => enable_ipv6(),
+    }
+}
+
+/// Without a link-local address, which nobody on these links would answer, a device asks for no router and reports no
+/// multicast group: captures stay free of noise here too.
+fn enable_ipv6() -> Result<(), Error> {
+    if let Err(error) = fs::write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1") {
+        tracing::debug!(%error, "devices get link-local addresses");
+    }
+    let written = fs::write(DISABLE_IPV6, "0");
+    // A read-only `/proc/sys` may well have it enabled.
+    match fs::read_to_string(DISABLE_IPV6) {
+        Ok(value) if value.trim() == "0" => Ok(()),
+        Ok(_) => Err(Error::NoIpv6(format!(
+            "net.ipv6.conf.default.disable_ipv6 stays 1: {}",
+            written
+                .err()
+                .map_or_else(String::new, |error| error.to_string())
+        ))),
+        Err(error) => Err(Error::NoIpv6(format!("{DISABLE_IPV6}: {error}"))),
     }
 }
 

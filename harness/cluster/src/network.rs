@@ -10,7 +10,7 @@
 
 mod driver;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,7 +28,7 @@ use crate::capture;
 use crate::fabric::impairment::Impairment;
 use crate::fabric::{AddressInUse, Drops, PortId};
 use crate::fault::ClusterFaults;
-use crate::netns::{self, NetNs};
+use crate::netns::{self, Families, NetNs};
 use crate::node_stage::NodeConfig;
 use crate::node_stage::policy::{Cidr, PolicyTable};
 use crate::node_stage::service::ServiceTable;
@@ -41,13 +41,25 @@ pub const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
 pub const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
 /// The resolver of the surrounding VPC: never behind the gateway.
 pub const VPC_RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-pub const POD_CIDR: Cidr = Cidr::new(Ipv4Addr::new(10, 244, 0, 0), 16);
-pub const SERVICE_CIDR: Cidr = Cidr::new(Ipv4Addr::new(10, 96, 0, 0), 16);
+pub const POD_CIDR: Cidr = Cidr::new(IpAddr::V4(Ipv4Addr::new(10, 244, 0, 0)), 16);
+/// The Pods' range of a dual-stack cluster (RFC 4193).
+pub const POD_CIDR_IPV6: Cidr = Cidr::new(IpAddr::V6(pod_ipv6(Ipv4Addr::UNSPECIFIED)), 64);
+pub const SERVICE_CIDR: Cidr = Cidr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)), 16);
+
+/// The IPv6 address of the Pod with this IPv4 address, in a dual-stack cluster.
+#[must_use]
+pub const fn pod_ipv6(address: Ipv4Addr) -> Ipv6Addr {
+    let [_, _, high, low] = address.octets();
+    let host = u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, host)
+}
 
 pub struct NetworkConfig {
     pub gateway: Gateway,
-    /// All addresses of the simulated internet. IPv4 only.
+    /// All addresses of the simulated internet. IPv6 ones need a dual-stack cluster.
     pub internet_addresses: Vec<IpAddr>,
+    /// Pods and the internet have IPv6 beside IPv4. The node, its Services and cluster DNS stay IPv4 only.
+    pub families: Families,
     /// Where the captures go; None captures nothing.
     pub capture_dir: Option<PathBuf>,
     /// Bytes per capture file, see [`capture::DEFAULT_LIMIT`].
@@ -65,6 +77,7 @@ impl NetworkConfig {
         Self {
             gateway,
             internet_addresses: Vec::new(),
+            families: Families::Ipv4,
             capture_dir: None,
             capture_limit: capture::DEFAULT_LIMIT,
             masquerade: false,
@@ -78,7 +91,7 @@ impl NetworkConfig {
 pub enum Error {
     #[error(transparent)]
     Namespace(#[from] netns::Error),
-    #[error("internet address {0} is not IPv4: the embedded cluster is IPv4 only")]
+    #[error("internet address {0} is not IPv4, and the cluster is not dual-stack")]
     NotIpv4(IpAddr),
     #[error(transparent)]
     AddressInUse(#[from] AddressInUse),
@@ -104,6 +117,7 @@ pub struct Network {
 }
 
 struct Shared {
+    families: Families,
     node: NetNs,
     internet: NetNs,
     commands: Commands,
@@ -113,20 +127,18 @@ struct Shared {
 
 impl Network {
     pub fn start(config: NetworkConfig) -> Result<Self, Error> {
-        let internet_addresses = config
-            .internet_addresses
-            .iter()
-            .map(|address| match address {
-                IpAddr::V4(address) => Ok(*address),
-                IpAddr::V6(_) => Err(Error::NotIpv4(*address)),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let node_addresses = [NODE_ADDRESS, DNS_ADDRESS, VPC_RESOLVER_ADDRESS];
-        let (node, node_tun) = namespace(&node_addresses)?;
-        let (internet, internet_tun) = namespace(&internet_addresses)?;
+        let families = config.families;
+        if families == Families::Ipv4
+            && let Some(address) = config.internet_addresses.iter().find(|it| it.is_ipv6())
+        {
+            return Err(Error::NotIpv4(*address));
+        }
+        let node_addresses = [NODE_ADDRESS, DNS_ADDRESS, VPC_RESOLVER_ADDRESS].map(IpAddr::V4);
+        let (node, node_tun) = namespace(Families::Ipv4, &node_addresses)?;
+        let (internet, internet_tun) = namespace(families, &config.internet_addresses)?;
         let node_config = NodeConfig {
             addresses: vec![NODE_ADDRESS, VPC_RESOLVER_ADDRESS],
-            pods: POD_CIDR,
+            pods: vec![POD_CIDR, POD_CIDR_IPV6],
             services: SERVICE_CIDR,
             masquerade: config.masquerade,
             seed: config.seed,
@@ -149,6 +161,7 @@ impl Network {
             .map_err(netns::Error::Thread)?;
         Ok(Self {
             shared: Arc::new(Shared {
+                families,
                 node,
                 internet,
                 commands,
@@ -158,13 +171,24 @@ impl Network {
         })
     }
 
+    /// The IPv6 address of the Pod with this IPv4 address; none unless the cluster is dual-stack.
+    #[must_use]
+    pub fn pod_ipv6(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        (self.shared.families == Families::DualStack).then(|| pod_ipv6(address))
+    }
+
     /// A new namespace for a pod, connected to the fabric. Takes a few milliseconds and blocks for them.
     pub fn attach(&self, address: Ipv4Addr) -> Result<Attachment, Error> {
-        let (netns, tun) = namespace(&[address])?;
+        let ipv6 = self.pod_ipv6(address);
+        let addresses: Vec<IpAddr> = [Some(address.into()), ipv6.map(IpAddr::V6)]
+            .into_iter()
+            .flatten()
+            .collect();
+        let (netns, tun) = namespace(self.shared.families, &addresses)?;
         let (reply, answer) = std::sync::mpsc::sync_channel(1);
         let commands = self.shared.commands.clone();
         commands.send(Command::Attach {
-            address,
+            addresses,
             tun,
             reply,
         });
@@ -332,9 +356,9 @@ impl GatewayLink for Link {
     }
 }
 
-fn namespace(addresses: &[Ipv4Addr]) -> Result<(NetNs, Tun), netns::Error> {
+fn namespace(families: Families, addresses: &[IpAddr]) -> Result<(NetNs, Tun), netns::Error> {
     NetNs::create(|| {
-        netns::container_sysctls();
+        netns::container_sysctls(families)?;
         let tun = Tun::open(tun::DEVICE)?;
         tun::configure(addresses)?;
         Ok(tun)

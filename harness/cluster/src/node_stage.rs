@@ -9,14 +9,15 @@
 //! without endpoints answers "port unreachable"; a pod that reaches itself through a Service is
 //! masqueraded, as kube-proxy does; ICMP errors are translated with the flow they belong to.
 //! Not faithful: a policy that changes leaves flows that it allowed before alone (Kubernetes leaves this
-//! open); fragments are followed only behind their first one, as no packet is ever reassembled.
+//! open); fragments are followed only behind their first one, as no packet is ever reassembled. Services and masquerade
+//! are IPv4 only, as in a dual-stack cluster whose Services are `SingleStack`; NetworkPolicy judges both families.
 
 pub mod conntrack;
 pub mod policy;
 pub mod service;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use crate::fabric::packet::{self, Kind, Parsed, Protocol, Tuple};
@@ -34,7 +35,8 @@ const FRAGMENT_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct NodeConfig {
     /// The node's own addresses; the first one is the source of masqueraded flows.
     pub addresses: Vec<Ipv4Addr>,
-    pub pods: Cidr,
+    /// The pods' ranges, one per family.
+    pub pods: Vec<Cidr>,
     pub services: Cidr,
     pub masquerade: bool,
     pub seed: u64,
@@ -55,7 +57,7 @@ pub enum DropReason {
     /// The source is not the sender's own address.
     Spoofed,
     Malformed,
-    NotIpv4,
+    NotIp,
     /// A fragment whose first one was not seen.
     Fragment,
     /// An ICMP error about a flow that does not exist.
@@ -83,7 +85,7 @@ pub struct NodeStage {
     balancer: Balancer,
     policies: PolicyTable,
     /// First fragments' tuples before and after translation, by addresses and identification.
-    fragments: BTreeMap<(Ipv4Addr, Ipv4Addr, Protocol, u16), (Tuple, Duration)>,
+    fragments: BTreeMap<(IpAddr, IpAddr, Protocol, u16), (Tuple, Duration)>,
 }
 
 impl NodeStage {
@@ -108,8 +110,9 @@ impl NodeStage {
         self.balancer.set(table);
         let (balancer, services) = (&self.balancer, self.config.services);
         self.flows.forget(|flow| {
-            services.contains(flow.original.destination)
-                && !balancer.serves(&service_port(&flow.original), &endpoint(&flow.translated))
+            service_port(services, &flow.original).is_some_and(|port| {
+                endpoint(&flow.translated).is_none_or(|endpoint| !balancer.serves(&port, &endpoint))
+            })
         });
     }
 
@@ -122,7 +125,7 @@ impl NodeStage {
     }
 
     /// Forgets the flows of an address that changes hands.
-    pub fn forget(&mut self, address: Ipv4Addr) {
+    pub fn forget(&mut self, address: IpAddr) {
         self.flows.forget(|flow| flow.involves(address));
     }
 
@@ -163,17 +166,14 @@ impl NodeStage {
     /// Admits a new flow: translates it, asks NetworkPolicy, remembers it.
     fn admit(&mut self, now: Duration, original: &Tuple) -> Result<Tuple, DropReason> {
         let mut flow = *original;
-        if self.config.services.contains(flow.destination) {
-            let endpoint = self
-                .balancer
-                .choose(service_port(&flow))
-                .ok_or(DropReason::NoEndpoint)?;
-            flow.destination = *endpoint.ip();
+        if let Some(port) = service_port(self.config.services, &flow) {
+            let endpoint = self.balancer.choose(port).ok_or(DropReason::NoEndpoint)?;
+            flow.destination = (*endpoint.ip()).into();
             flow.destination_port = endpoint.port();
         }
         let hairpin = flow.source == flow.destination;
         // A pod cannot be denied to itself, nor to its own node.
-        if !hairpin && !self.config.addresses.contains(&flow.source) {
+        if !hairpin && !self.is_node(flow.source) {
             self.policies
                 .judge(&flow)
                 .map_err(|denial| DropReason::NetworkPolicy {
@@ -181,8 +181,10 @@ impl NodeStage {
                     policies: denial.policies,
                 })?;
         }
+        // The node has no IPv6 address to put in a pod's place.
         let leaves = self.config.masquerade
-            && self.config.pods.contains(flow.source)
+            && flow.source.is_ipv4()
+            && self.is_pod(flow.source)
             && !self.is_local(flow.destination);
         if hairpin || leaves {
             flow = self.masqueraded(flow).ok_or(DropReason::FlowTableFull)?;
@@ -195,14 +197,23 @@ impl NodeStage {
 
     /// Whether an address belongs to this cluster, used or not.
     #[must_use]
-    pub fn is_local(&self, address: Ipv4Addr) -> bool {
-        self.config.pods.contains(address)
-            || self.config.services.contains(address)
-            || self.config.addresses.contains(&address)
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        self.is_pod(address) || self.config.services.contains(address) || self.is_node(address)
+    }
+
+    fn is_pod(&self, address: IpAddr) -> bool {
+        self.config.pods.iter().any(|range| range.contains(address))
+    }
+
+    fn is_node(&self, address: IpAddr) -> bool {
+        self.config
+            .addresses
+            .iter()
+            .any(|own| IpAddr::V4(*own) == address)
     }
 
     fn masqueraded(&self, flow: Tuple) -> Option<Tuple> {
-        let source = *self.config.addresses.first()?;
+        let source = IpAddr::V4(*self.config.addresses.first()?);
         let with_port = |source_port| Tuple {
             source,
             source_port,
@@ -267,7 +278,7 @@ fn reject(packet: &[u8], parsed: &Parsed) -> Passage {
     }
 }
 
-fn fragment_key(parsed: &Parsed) -> Option<(Ipv4Addr, Ipv4Addr, Protocol, u16)> {
+fn fragment_key(parsed: &Parsed) -> Option<(IpAddr, IpAddr, Protocol, u16)> {
     let tuple = &parsed.tuple;
     Some((
         tuple.source,
@@ -277,16 +288,23 @@ fn fragment_key(parsed: &Parsed) -> Option<(Ipv4Addr, Ipv4Addr, Protocol, u16)> 
     ))
 }
 
-fn service_port(flow: &Tuple) -> ServicePort {
-    ServicePort {
-        address: flow.destination,
-        protocol: flow.protocol,
-        port: flow.destination_port,
+/// The Service's port that a flow asks for; none when it goes elsewhere.
+fn service_port(services: Cidr, flow: &Tuple) -> Option<ServicePort> {
+    match flow.destination {
+        IpAddr::V4(address) if services.contains(flow.destination) => Some(ServicePort {
+            address,
+            protocol: flow.protocol,
+            port: flow.destination_port,
+        }),
+        _ => None,
     }
 }
 
-fn endpoint(flow: &Tuple) -> SocketAddrV4 {
-    SocketAddrV4::new(flow.destination, flow.destination_port)
+fn endpoint(flow: &Tuple) -> Option<SocketAddrV4> {
+    match flow.destination {
+        IpAddr::V4(address) => Some(SocketAddrV4::new(address, flow.destination_port)),
+        IpAddr::V6(_) => None,
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -101,10 +101,10 @@ fn create_device(file: &File, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Brings `lo` and the device up, with these addresses and a default route out of the device.
+/// Brings `lo` and the device up, with these addresses and a default route of each family out of the device.
 ///
 /// Works on the namespace of the calling thread and needs no runtime around it.
-pub(crate) fn configure(addresses: &[Ipv4Addr]) -> Result<(), ConfigureError> {
+pub(crate) fn configure(addresses: &[IpAddr]) -> Result<(), ConfigureError> {
     let index = |name: &'static str| {
         nix::net::if_::if_nametoindex(name).map_err(|errno| ConfigureError::Device(name, errno))
     };
@@ -125,7 +125,7 @@ async fn request_all(
     handle: &Handle,
     loopback: u32,
     device: u32,
-    addresses: &[Ipv4Addr],
+    addresses: &[IpAddr],
 ) -> Result<(), ConfigureError> {
     let failed = |what| move |source| ConfigureError::Netlink { what, source };
     let lo = LinkUnspec::new_with_index(loopback).up().build();
@@ -142,7 +142,7 @@ async fn request_all(
     futures::future::try_join_all(addresses.iter().map(|address| {
         handle
             .address()
-            .add(device, (*address).into(), 32)
+            .add(device, *address, if address.is_ipv4() { 32 } else { 128 })
             .execute()
     }))
     .await
@@ -150,13 +150,26 @@ async fn request_all(
     let mut route = RouteMessageBuilder::<Ipv4Addr>::new()
         .output_interface(device)
         .scope(RouteScope::Link);
-    if let Some(first) = addresses.first() {
-        route = route.pref_source(*first);
+    if let Some(first) = addresses.iter().find_map(|address| match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    }) {
+        route = route.pref_source(first);
     }
     handle
         .route()
         .add(route.build())
         .execute()
         .await
-        .map_err(failed("cannot add the default route"))
+        .map_err(failed("cannot add the default route"))?;
+    if !addresses.iter().any(IpAddr::is_ipv6) {
+        return Ok(());
+    }
+    let route = RouteMessageBuilder::<Ipv6Addr>::new().output_interface(device);
+    handle
+        .route()
+        .add(route.build())
+        .execute()
+        .await
+        .map_err(failed("cannot add the default route of IPv6"))
 }

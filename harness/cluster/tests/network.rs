@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cluster::dns::{DnsServer, Upstream, Zone};
 use cluster::fabric::packet::Protocol;
+use cluster::netns::Families;
 use cluster::network::{
     Attachment, DNS_ADDRESS, NODE_ADDRESS, Network, NetworkConfig, VPC_RESOLVER_ADDRESS,
 };
@@ -36,6 +37,7 @@ const BOB: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 11);
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 20);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 const INTERNET_HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+const INTERNET_HOST_IPV6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x100, 0, 0, 0, 0, 0x10);
 /// Longer than any exchange here takes on a busy machine; only a failure waits for it.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long silence must last to count as silence, once the packet is known to have been dropped.
@@ -131,6 +133,46 @@ fn one_service(endpoints: Vec<SocketAddrV4>) -> ServiceTable {
     ]))
 }
 
+/// What a dual-stack pod sends, without a policy of the gateway that could stop it.
+#[tokio::test(flavor = "multi_thread")]
+async fn ipv6_reaches_the_internet_through_the_gateway() {
+    let mut config = NetworkConfig {
+        families: Families::DualStack,
+        ..config()
+    };
+    config.internet_addresses.push(INTERNET_HOST_IPV6.into());
+    let network = Network::start(config).unwrap();
+    let mut records = network.records().unwrap();
+    let (alice, bob) = (network.attach(ALICE).unwrap(), network.attach(BOB).unwrap());
+    let [from, neighbour] = [ALICE, BOB].map(|pod| network.pod_ipv6(pod).unwrap());
+    let end = |address: Ipv6Addr, port| SocketAddr::new(address.into(), port);
+    let listen = |listener: std::io::Result<std::net::TcpListener>| {
+        let listener = TcpListener::from_std(listener.unwrap()).unwrap();
+        tokio::spawn(async move {
+            let (mut stream, peer) = listener.accept().await.unwrap();
+            let seen = peer.ip().to_string();
+            stream.write_all(seen.as_bytes()).await.unwrap();
+        })
+    };
+    listen(bob.namespace().tcp_listener(end(neighbour, 8080)));
+    let mut between_pods = connect(&alice, end(neighbour, 8080)).await.unwrap();
+    assert_eq!(seen_by_server(&mut between_pods).await, from.to_string());
+
+    let target = end(INTERNET_HOST_IPV6, 22);
+    listen(network.internet().tcp_listener(target));
+    let refused = tokio::time::timeout(QUIET, alice.namespace().connect(target)).await;
+    assert!(refused.is_err(), "denied, and silent");
+    let denied = timeout(DEADLINE, records.recv()).await.unwrap().unwrap();
+    assert_eq!(denied.action(), Action::Deny);
+    assert_eq!(denied.flow().source, from);
+    assert_eq!(denied.flow().destination, INTERNET_HOST_IPV6);
+
+    network.gateway_link().push(policy(Action::Permit)).await;
+    let mut passed = connect(&alice, target).await.unwrap();
+    assert_eq!(seen_by_server(&mut passed).await, from.to_string());
+    network.shutdown().await;
+}
+
 #[tokio::test]
 async fn pods_reach_each_other_and_their_node() {
     let network = Network::start(config()).unwrap();
@@ -221,7 +263,7 @@ async fn network_policy_denies_and_says_so() {
     let isolation = Isolation {
         policies: vec!["team/only-8080".into()],
         rules: vec![Rule {
-            peers: Peers::Listed(vec![Peer::Pods(BTreeSet::from([ALICE]))]),
+            peers: Peers::Listed(vec![Peer::Pods(BTreeSet::from([ALICE.into()]))]),
             ports: Ports::Listed(vec![(Protocol::Tcp, 8080..=8080)]),
         }],
     };
@@ -229,7 +271,7 @@ async fn network_policy_denies_and_says_so() {
         ingress: Some(isolation),
         egress: None,
     };
-    network.set_network_policies(PolicyTable(BTreeMap::from([(BOB, policy)])));
+    network.set_network_policies(PolicyTable(BTreeMap::from([(BOB.into(), policy)])));
 
     let mut allowed = connect(&alice, at(BOB, 8080)).await.unwrap();
     assert_eq!(seen_by_server(&mut allowed).await, ALICE.to_string());

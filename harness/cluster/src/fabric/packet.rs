@@ -1,14 +1,18 @@
-//! IPv4 packets as the fabric needs them: which flow, and rewriting its addresses in place.
+//! IP packets as the fabric needs them: which flow, and rewriting its addresses in place.
 //!
 //! Owns: bounds-checked parsing of headers (no input panics), checksums updated incrementally (RFC 1624),
 //! and the ICMP errors that a node answers with. Knows nothing of flows, policies or ports of the fabric.
+//!
+//! IPv6 packets are told apart and never rewritten: no Service and no masquerade has an address of that family here. Behind
+//! an extension header lies no transport that a policy could name ports of: such a packet is a flow by its addresses and
+//! the header's number.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use etherparse::Ipv4HeaderSlice;
+use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice};
 
-/// Transport protocol, by the IANA number it has in the IPv4 header.
+/// Transport protocol, by the IANA number it has in the IP header. ICMPv6 counts as ICMP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -21,7 +25,7 @@ pub enum Protocol {
 impl From<u8> for Protocol {
     fn from(number: u8) -> Self {
         match number {
-            1 => Self::Icmp,
+            1 | 58 => Self::Icmp,
             6 => Self::Tcp,
             17 => Self::Udp,
             other => Self::Other(other),
@@ -34,9 +38,9 @@ impl From<u8> for Protocol {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Tuple {
     pub protocol: Protocol,
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     pub source_port: u16,
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     pub destination_port: u16,
 }
 
@@ -55,17 +59,9 @@ impl Tuple {
 
 impl fmt::Display for Tuple {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            protocol,
-            source,
-            source_port,
-            destination,
-            destination_port,
-        } = self;
-        write!(
-            f,
-            "{protocol:?} {source}:{source_port} > {destination}:{destination_port}"
-        )
+        let from = SocketAddr::new(self.source, self.source_port);
+        let to = SocketAddr::new(self.destination, self.destination_port);
+        write!(f, "{:?} {from} > {to}", self.protocol)
     }
 }
 
@@ -106,26 +102,31 @@ pub struct Parsed {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    #[error("not an IPv4 packet")]
-    NotIpv4,
+    #[error("not an IP packet")]
+    NotIp,
     #[error("a header is cut short or contradicts itself")]
     Header,
 }
 
 impl Parsed {
     pub fn new(packet: &[u8]) -> Result<Self, Malformed> {
-        if packet.first().is_none_or(|byte| byte >> 4 != 4) {
-            return Err(Malformed::NotIpv4);
+        match packet.first().map(|byte| byte >> 4) {
+            Some(4) => Self::ipv4(packet),
+            Some(6) => Self::ipv6(packet),
+            _ => Err(Malformed::NotIp),
         }
+    }
+
+    fn ipv4(packet: &[u8]) -> Result<Self, Malformed> {
         let ip = Ipv4HeaderSlice::from_slice(packet).map_err(|_| Malformed::Header)?;
         let (header, total) = (ip.slice().len(), usize::from(ip.total_len()));
         let payload = packet.get(header..total).ok_or(Malformed::Header)?;
         let protocol = Protocol::from(ip.protocol().0);
         let addresses = Tuple {
             protocol,
-            source: ip.source_addr(),
+            source: ip.source_addr().into(),
             source_port: 0,
-            destination: ip.destination_addr(),
+            destination: ip.destination_addr().into(),
             destination_port: 0,
         };
         let fragment = ip.is_fragmenting_payload().then(|| ip.identification());
@@ -143,6 +144,34 @@ impl Parsed {
             kind,
             header,
             fragment,
+        })
+    }
+
+    fn ipv6(packet: &[u8]) -> Result<Self, Malformed> {
+        let ip = Ipv6HeaderSlice::from_slice(packet).map_err(|_| Malformed::Header)?;
+        let header = ip.slice().len();
+        let total = header + usize::from(ip.payload_length());
+        let payload = packet.get(header..total).ok_or(Malformed::Header)?;
+        let number = ip.next_header();
+        let addresses = Tuple {
+            protocol: Protocol::from(number.0),
+            source: ip.source_addr().into(),
+            source_port: 0,
+            destination: ip.destination_addr().into(),
+            destination_port: 0,
+        };
+        let (tuple, kind) = match number {
+            IpNumber::IPV6_ICMP => icmpv6(addresses, payload),
+            // ICMP of the other family: it means nothing here.
+            IpNumber::ICMP => None,
+            _ => transport(addresses, payload),
+        }
+        .ok_or(Malformed::Header)?;
+        Ok(Self {
+            tuple,
+            kind,
+            header,
+            fragment: None,
         })
     }
 }
@@ -203,6 +232,41 @@ fn icmp(addresses: Tuple, payload: &[u8]) -> Option<(Tuple, Kind)> {
     })
 }
 
+/// As [`icmp`], with the numbers of RFC 4443.
+fn icmpv6(addresses: Tuple, payload: &[u8]) -> Option<(Tuple, Kind)> {
+    let identifier = word(payload, 4)?;
+    let (mut tuple, mut kind) = (addresses, Kind::Other);
+    match *payload.first()? {
+        128 => (tuple.source_port, kind) = (identifier, Kind::Echo),
+        129 => (tuple.destination_port, kind) = (identifier, Kind::Echo),
+        1..=4 => {
+            let cause = quoted_ipv6(payload.get(8..)?)?;
+            kind = Kind::IcmpError { cause };
+        }
+        _ => {}
+    }
+    Some((tuple, kind))
+}
+
+fn quoted_ipv6(packet: &[u8]) -> Option<Tuple> {
+    let ip = Ipv6HeaderSlice::from_slice(packet).ok()?;
+    let payload = packet.get(ip.slice().len()..)?;
+    let protocol = Protocol::from(ip.next_header().0);
+    let (source_port, destination_port) = match protocol {
+        Protocol::Tcp | Protocol::Udp => (word(payload, 0)?, word(payload, 2)?),
+        Protocol::Icmp if *payload.first()? == 128 => (word(payload, 4)?, 0),
+        Protocol::Icmp if *payload.first()? == 129 => (0, word(payload, 4)?),
+        Protocol::Icmp | Protocol::Other(_) => (0, 0),
+    };
+    Some(Tuple {
+        protocol,
+        source: ip.source_addr().into(),
+        source_port,
+        destination: ip.destination_addr().into(),
+        destination_port,
+    })
+}
+
 /// The tuple of the packet that an ICMP error quotes: its IP header and at least eight bytes (RFC 792).
 fn quoted(packet: &[u8]) -> Option<Tuple> {
     let ip = Ipv4HeaderSlice::from_slice(packet).ok()?;
@@ -216,9 +280,9 @@ fn quoted(packet: &[u8]) -> Option<Tuple> {
     };
     Some(Tuple {
         protocol,
-        source: ip.source_addr(),
+        source: ip.source_addr().into(),
         source_port,
-        destination: ip.destination_addr(),
+        destination: ip.destination_addr().into(),
         destination_port,
     })
 }
@@ -227,10 +291,10 @@ fn word(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// Rewrites addresses and ports in place. `parsed` must describe `packet`.
+/// Rewrites addresses and ports of an IPv4 packet in place. `parsed` must describe `packet`.
 pub fn rewrite(packet: &mut [u8], parsed: &Parsed, to: &Tuple) {
     let from = &parsed.tuple;
-    if from == to {
+    if from == to || !from.source.is_ipv4() {
         return;
     }
     rewrite_addresses(packet, 0, from, to);
@@ -261,11 +325,14 @@ pub fn rewrite(packet: &mut [u8], parsed: &Parsed, to: &Tuple) {
 }
 
 /// Rewrites an ICMP error on its way back: the outer destination, and the packet it quotes, become what
-/// the sender of that packet knows. `cause` is the quoted tuple as the sender sent it.
-pub fn rewrite_error(packet: &mut [u8], parsed: &Parsed, source: Ipv4Addr, cause: &Tuple) {
+/// the sender of that packet knows. `cause` is the quoted tuple as the sender sent it. Of IPv6 nothing was translated.
+pub fn rewrite_error(packet: &mut [u8], parsed: &Parsed, source: IpAddr, cause: &Tuple) {
     let Kind::IcmpError { cause: seen } = parsed.kind else {
         return;
     };
+    if !source.is_ipv4() {
+        return;
+    }
     let outer = Tuple {
         source,
         destination: cause.source,
@@ -303,20 +370,17 @@ fn rewrite_addresses(packet: &mut [u8], at: usize, from: &Tuple, to: &Tuple) {
         (16, from.destination, to.destination),
     ] {
         if old != new {
-            update(header, 10, &old.octets(), &new.octets());
-            header[offset..offset + 4].copy_from_slice(&new.octets());
+            let (old, new) = (ipv4(old).octets(), ipv4(new).octets());
+            update(header, 10, &old, &new);
+            header[offset..offset + 4].copy_from_slice(&new);
         }
     }
 }
 
 fn rewrite_transport(payload: &mut [u8], sum: usize, from: &Tuple, to: &Tuple) {
-    update(payload, sum, &from.source.octets(), &to.source.octets());
-    update(
-        payload,
-        sum,
-        &from.destination.octets(),
-        &to.destination.octets(),
-    );
+    for (old, new) in [(from.source, to.source), (from.destination, to.destination)] {
+        update(payload, sum, &ipv4(old).octets(), &ipv4(new).octets());
+    }
     update(
         payload,
         sum,
@@ -330,6 +394,14 @@ fn rewrite_transport(payload: &mut [u8], sum: usize, from: &Tuple, to: &Tuple) {
         &to.destination_port.to_be_bytes(),
     );
     set_ports(payload, to);
+}
+
+/// Only IPv4 packets are ever rewritten, and only to addresses of their family.
+fn ipv4(address: IpAddr) -> Ipv4Addr {
+    match address {
+        IpAddr::V4(address) => address,
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    }
 }
 
 fn set_ports(payload: &mut [u8], to: &Tuple) {
@@ -374,21 +446,22 @@ fn fold(mut sum: u32) -> u16 {
 
 /// The "port unreachable" with which a node rejects a packet, from the address that was asked (RFC 792;
 /// quotes the IP header and eight bytes). None for what must not be answered: fragments but the first,
-/// and ICMP errors (RFC 1122 section 3.2.2).
+/// and ICMP errors (RFC 1122 section 3.2.2). No Service has an IPv6 address, so none is rejected there.
 #[must_use]
 pub fn port_unreachable(packet: &[u8], parsed: &Parsed) -> Option<Vec<u8>> {
     if matches!(parsed.kind, Kind::LaterFragment | Kind::IcmpError { .. }) {
         return None;
     }
+    let (IpAddr::V4(source), IpAddr::V4(destination)) =
+        (parsed.tuple.source, parsed.tuple.destination)
+    else {
+        return None;
+    };
     let quote = packet.get(..(parsed.header + 8).min(packet.len()))?;
-    let builder = etherparse::PacketBuilder::ipv4(
-        parsed.tuple.destination.octets(),
-        parsed.tuple.source.octets(),
-        64,
-    )
-    .icmpv4(etherparse::Icmpv4Type::DestinationUnreachable(
-        etherparse::icmpv4::DestUnreachableHeader::Port,
-    ));
+    let builder = etherparse::PacketBuilder::ipv4(destination.octets(), source.octets(), 64)
+        .icmpv4(etherparse::Icmpv4Type::DestinationUnreachable(
+            etherparse::icmpv4::DestUnreachableHeader::Port,
+        ));
     let mut answer = Vec::with_capacity(builder.size(quote.len()));
     builder.write(&mut answer, quote).ok()?;
     Some(answer)

@@ -1,17 +1,28 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::node_stage::policy::{Cidr, Isolation, PodPolicy, PolicyTable};
+use crate::node_stage::policy::{self, Cidr, Isolation, Peer, Peers, PodPolicy, PolicyTable, Rule};
 use etherparse::PacketBuilder;
 use impairment::{HELD, Impairment};
 use proptest::prelude::*;
 use rstest::rstest;
 
-const NODE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
-const DNS: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
-const ALICE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 10);
-const BOB: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 11);
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(std::net::Ipv4Addr::new(a, b, c, d))
+}
+
+const fn v6(a: u16, b: u16, c: u16, last: u16) -> IpAddr {
+    IpAddr::V6(std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, last))
+}
+
+const NODE: IpAddr = v4(10, 0, 0, 10);
+const DNS: IpAddr = v4(10, 244, 0, 2);
+const ALICE: IpAddr = v4(10, 244, 0, 10);
+const BOB: IpAddr = v4(10, 244, 0, 11);
+const OUTSIDE: IpAddr = v4(198, 51, 100, 10);
+const ALICE_6: IpAddr = v6(0xfd00, 0x10, 0x244, 10);
+const BOB_6: IpAddr = v6(0xfd00, 0x10, 0x244, 11);
+const OUTSIDE_6: IpAddr = v6(0x2001, 0xdb8, 0x66, 1);
 const T0: Duration = Duration::from_secs(1);
 
 struct Ports {
@@ -23,29 +34,38 @@ struct Ports {
 
 fn fabric() -> (Fabric, Ports) {
     let mut fabric = Fabric::new(NodeConfig {
-        addresses: vec![NODE],
-        pods: Cidr::new(Ipv4Addr::new(10, 244, 0, 0), 16),
-        services: Cidr::new(Ipv4Addr::new(10, 96, 0, 0), 16),
+        addresses: vec![std::net::Ipv4Addr::new(10, 0, 0, 10)],
+        pods: vec![
+            Cidr::new(v4(10, 244, 0, 0), 16),
+            "fd00:10:244::/64".parse().unwrap(),
+        ],
+        services: Cidr::new(v4(10, 96, 0, 0), 16),
         masquerade: false,
         seed: 7,
     });
     let mut attach =
-        |port, addresses: &[Ipv4Addr]| Origin::Port(fabric.attach(port, addresses).unwrap());
+        |port, addresses: &[IpAddr]| Origin::Port(fabric.attach(port, addresses).unwrap());
     let ports = Ports {
         node: attach(Port::Node, &[NODE, DNS]),
         internet: attach(Port::Internet, &[]),
-        alice: attach(Port::Pod(ALICE), &[ALICE]),
-        bob: attach(Port::Pod(BOB), &[BOB]),
+        alice: attach(Port::Pod, &[ALICE, ALICE_6]),
+        bob: attach(Port::Pod, &[BOB, BOB_6]),
     };
     (fabric, ports)
 }
 
-fn datagram(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
+fn datagram(source: IpAddr, destination: IpAddr) -> Vec<u8> {
     let mut packet = Vec::new();
-    PacketBuilder::ipv4(source.octets(), destination.octets(), 64)
-        .udp(1000, 2000)
-        .write(&mut packet, b"payload")
-        .unwrap();
+    let ip = match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            PacketBuilder::ipv4(source.octets(), destination.octets(), 64)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            PacketBuilder::ipv6(source.octets(), destination.octets(), 64)
+        }
+        ends => panic!("the ends {ends:?} are of two families"),
+    };
+    ip.udp(1000, 2000).write(&mut packet, b"payload").unwrap();
     packet
 }
 
@@ -57,7 +77,7 @@ fn deliver(origin: Origin) -> Forward {
 }
 
 /// Where a packet goes, by names that read well in a table.
-fn outcome(from: &str, source: Ipv4Addr, destination: Ipv4Addr) -> String {
+fn outcome(from: &str, source: IpAddr, destination: IpAddr) -> String {
     let (mut fabric, ports) = fabric();
     let origin = match from {
         "node" => ports.node,
@@ -86,10 +106,10 @@ fn outcome(from: &str, source: Ipv4Addr, destination: Ipv4Addr) -> String {
 #[case("alice", ALICE, NODE, "node")]
 #[case("alice", ALICE, OUTSIDE, "Leave")]
 #[case("alice", BOB, OUTSIDE, "Spoofed")]
-#[case("alice", ALICE, Ipv4Addr::new(10, 244, 9, 9), "NoRoute")]
-#[case("alice", ALICE, Ipv4Addr::new(169, 254, 169, 254), "NoRoute")]
-#[case("alice", ALICE, Ipv4Addr::new(224, 0, 0, 251), "NoRoute")]
-#[case("alice", ALICE, Ipv4Addr::BROADCAST, "NoRoute")]
+#[case("alice", ALICE, v4(10, 244, 9, 9), "NoRoute")]
+#[case("alice", ALICE, v4(169, 254, 169, 254), "NoRoute")]
+#[case("alice", ALICE, v4(224, 0, 0, 251), "NoRoute")]
+#[case("alice", ALICE, v4(255, 255, 255, 255), "NoRoute")]
 #[case("node", NODE, ALICE, "alice")]
 #[case("node", DNS, ALICE, "alice")]
 #[case("node", NODE, OUTSIDE, "Leave")]
@@ -98,10 +118,18 @@ fn outcome(from: &str, source: Ipv4Addr, destination: Ipv4Addr) -> String {
 #[case("gateway", OUTSIDE, ALICE, "alice")]
 #[case("gateway", OUTSIDE, OUTSIDE, "NoRoute")]
 #[case("gateway", BOB, ALICE, "Spoofed")]
+#[case::ipv6_between_pods("alice", ALICE_6, BOB_6, "bob")]
+#[case::ipv6_leaves("alice", ALICE_6, OUTSIDE_6, "Leave")]
+#[case::ipv6_of_another("alice", BOB_6, OUTSIDE_6, "Spoofed")]
+#[case::ipv6_answer("gateway", OUTSIDE_6, ALICE_6, "alice")]
+#[case::ipv6_unused("alice", ALICE_6, v6(0xfd00, 0x10, 0x244, 99), "NoRoute")]
+#[case::ipv6_link_local("alice", ALICE_6, v6(0xfe80, 0, 0, 1), "NoRoute")]
+#[case::ipv6_multicast("alice", ALICE_6, v6(0xff02, 0, 0, 2), "NoRoute")]
+#[case::ipv6_claims_from_outside("gateway", ALICE_6, BOB_6, "Spoofed")]
 fn a_packet_goes(
     #[case] from: &str,
-    #[case] source: Ipv4Addr,
-    #[case] destination: Ipv4Addr,
+    #[case] source: IpAddr,
+    #[case] destination: IpAddr,
     #[case] expected: &str,
 ) {
     assert_eq!(outcome(from, source, destination), expected);
@@ -110,17 +138,14 @@ fn a_packet_goes(
 #[test]
 fn detaching_frees_the_address() {
     let (mut fabric, ports) = fabric();
-    assert_eq!(
-        fabric.attach(Port::Pod(BOB), &[BOB]),
-        Err(AddressInUse(BOB))
-    );
+    assert_eq!(fabric.attach(Port::Pod, &[BOB]), Err(AddressInUse(BOB)));
     let Origin::Port(bob) = ports.bob else {
         panic!("a port")
     };
     fabric.detach(bob);
     let forward = fabric.handle(T0, ports.alice, &mut datagram(ALICE, BOB));
     assert_eq!(forward, Forward::Dropped);
-    let again = fabric.attach(Port::Pod(BOB), &[BOB]).unwrap();
+    let again = fabric.attach(Port::Pod, &[BOB]).unwrap();
     let forward = fabric.handle(T0, ports.alice, &mut datagram(ALICE, BOB));
     assert_eq!(forward, Forward::Deliver(again));
 }
@@ -128,7 +153,7 @@ fn detaching_frees_the_address() {
 #[test]
 fn a_new_pod_does_not_inherit_what_was_let_through_to_its_address() {
     let (mut fabric, ports) = fabric();
-    let newcomer = Ipv4Addr::new(10, 244, 0, 12);
+    let newcomer = v4(10, 244, 0, 12);
     fabric.handle(T0, ports.alice, &mut datagram(ALICE, newcomer));
     let isolated = PodPolicy {
         ingress: Some(Isolation::default()),
@@ -136,7 +161,7 @@ fn a_new_pod_does_not_inherit_what_was_let_through_to_its_address() {
     };
     let table = PolicyTable(BTreeMap::from([(newcomer, isolated)]));
     fabric.node_mut().set_policies(table);
-    fabric.attach(Port::Pod(newcomer), &[newcomer]).unwrap();
+    fabric.attach(Port::Pod, &[newcomer]).unwrap();
     let forward = fabric.handle(T0, ports.alice, &mut datagram(ALICE, newcomer));
     assert_eq!(forward, Forward::Dropped);
 }
@@ -149,6 +174,34 @@ fn to_bob(effect: Effect) -> Vec<Impairment> {
         destination_port: None,
         effect,
     }]
+}
+
+#[test]
+fn a_policy_that_lists_ipv4_blocks_leaves_a_pod_no_ipv6() {
+    let (mut fabric, ports) = fabric();
+    let everything = |cidr: &str| Rule {
+        peers: Peers::Listed(vec![Peer::Block {
+            cidr: cidr.parse().unwrap(),
+            except: Vec::new(),
+        }]),
+        ports: policy::Ports::Any,
+    };
+    for (listed, expected) in [("0.0.0.0/0", Forward::Dropped), ("::/0", Forward::Leave)] {
+        let isolated = PodPolicy {
+            ingress: None,
+            egress: Some(Isolation {
+                policies: vec!["team/p".into()],
+                rules: vec![everything(listed)],
+            }),
+        };
+        let table = [ALICE, ALICE_6].map(|address| (address, isolated.clone()));
+        fabric.node_mut().set_policies(PolicyTable(table.into()));
+        let forward = fabric.handle(T0, ports.alice, &mut datagram(ALICE_6, OUTSIDE_6));
+        assert_eq!(forward, expected, "{listed}");
+    }
+    let dropped = &fabric.drops().recent[0];
+    assert_eq!(dropped.flow.unwrap().source, ALICE_6);
+    assert!(matches!(dropped.reason, DropReason::NetworkPolicy { .. }));
 }
 
 #[test]
@@ -213,11 +266,11 @@ fn a_delayed_packet_comes_out_in_time_and_once() {
 fn the_account_of_drops_is_bounded() {
     let (mut fabric, ports) = fabric();
     for _ in 0..=DROPS_KEPT {
-        fabric.handle(T0, ports.alice, &mut [0x60; 40]);
+        fabric.handle(T0, ports.alice, &mut [0x50; 40]);
     }
     assert_eq!(fabric.drops().recent.len(), DROPS_KEPT);
     assert_eq!(
-        fabric.drops().counts[&DropReason::NotIpv4],
+        fabric.drops().counts[&DropReason::NotIp],
         DROPS_KEPT as u64 + 1
     );
 }

@@ -4,7 +4,7 @@
 //! else talks to it through [`Commands`], which take effect in the order they were sent.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc as std_mpsc};
@@ -34,12 +34,13 @@ const WAKER: Token = Token(usize::MAX);
 const BATCH: usize = 64;
 /// Rounds over all devices that a flush waits for: a pod that floods must not hold it up for ever.
 const DRAIN_ROUNDS: usize = 1024;
-/// An IPv4 packet is never longer.
+/// No IPv4 packet is longer, nor an IPv6 one on a link of this MTU.
 const LONGEST_PACKET: usize = 65_535;
 
 pub(super) enum Command {
     Attach {
-        address: Ipv4Addr,
+        /// The first one names it in captures.
+        addresses: Vec<IpAddr>,
         tun: Tun,
         reply: std_mpsc::SyncSender<Result<PortId, Error>>,
     },
@@ -89,7 +90,7 @@ impl Commands {
 pub(super) struct Parts {
     pub(super) node: NodeConfig,
     pub(super) node_tun: Tun,
-    pub(super) node_addresses: Vec<Ipv4Addr>,
+    pub(super) node_addresses: Vec<IpAddr>,
     pub(super) internet_tun: Tun,
     pub(super) gateway: Gateway,
     pub(super) records: mpsc::UnboundedSender<LogRecord>,
@@ -241,11 +242,11 @@ impl Driver {
         // Whoever asked may have stopped waiting: answers that nobody takes are no error.
         match command {
             Command::Attach {
-                address,
+                addresses,
                 tun,
                 reply,
             } => {
-                let _ = reply.send(self.attach(address, tun));
+                let _ = reply.send(self.attach(&addresses, tun));
             }
             Command::Detach(port) => self.detach(port),
             Command::Services(table) => self.fabric.node_mut().set_services(table),
@@ -302,12 +303,14 @@ impl Driver {
         std::ops::ControlFlow::Continue(())
     }
 
-    fn attach(&mut self, address: Ipv4Addr, tun: Tun) -> Result<PortId, Error> {
-        let port = self.fabric.attach(Port::Pod(address), &[address])?;
+    fn attach(&mut self, addresses: &[IpAddr], tun: Tun) -> Result<PortId, Error> {
+        let port = self.fabric.attach(Port::Pod, addresses)?;
+        let name = addresses.first().map(|address| format!("pod-{address}"));
         let interface = self
             .captures
             .as_mut()
-            .map(|captures| captures.pod_side.interface(&format!("pod-{address}")));
+            .zip(name)
+            .map(|(captures, name)| captures.pod_side.interface(&name));
         if let Err(error) = self.watch(port, tun, interface) {
             self.fabric.detach(port);
             return Err(error);

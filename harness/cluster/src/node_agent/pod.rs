@@ -286,6 +286,7 @@ impl Worker {
                 Ok((address, attachment)) => {
                     self.shared.change(|pod| {
                         pod.address = Some(address);
+                        pod.ipv6 = self.agent.network.pod_ipv6(address);
                         pod.started_at = Some(Timestamp::now());
                     });
                     self.report().await;

@@ -3,7 +3,7 @@
 //! Phases and conditions as in the Kubernetes documentation, "Pod Lifecycle".
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
@@ -15,6 +15,8 @@ use crate::network::NODE_ADDRESS;
 #[derive(Clone, Debug)]
 pub(super) struct PodState {
     pub(super) address: Option<Ipv4Addr>,
+    /// In a dual-stack cluster.
+    pub(super) ipv6: Option<Ipv6Addr>,
     pub(super) started_at: Option<Timestamp>,
     pub(super) restart: RestartPolicy,
     pub(super) init: Vec<ContainerState>,
@@ -175,6 +177,7 @@ impl PodState {
         let spec = pod.spec.as_ref();
         Self {
             address: None,
+            ipv6: None,
             started_at: None,
             restart: RestartPolicy::of(pod),
             init: states(
@@ -210,7 +213,11 @@ impl PodState {
             host_ips: Some(vec![core::HostIP {
                 ip: NODE_ADDRESS.to_string(),
             }]),
-            pod_ips: address.clone().map(|ip| vec![core::PodIP { ip }]),
+            pod_ips: address.clone().map(|ip| {
+                let second = self.ipv6.map(|address| address.to_string());
+                let listed = std::iter::once(ip).chain(second);
+                listed.map(|ip| core::PodIP { ip }).collect()
+            }),
             pod_ip: address,
             start_time: self.started_at.map(Time),
             init_container_statuses: (!self.init.is_empty())

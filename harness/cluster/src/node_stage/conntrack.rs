@@ -4,7 +4,7 @@
 //! Timeouts follow Linux's nf_conntrack defaults, shortened where a test cluster gains by it.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::fabric::packet::{Kind, Protocol, TcpFlags, Tuple};
@@ -174,7 +174,7 @@ impl Conntrack {
 
 impl Flow {
     #[must_use]
-    pub fn involves(&self, address: Ipv4Addr) -> bool {
+    pub fn involves(&self, address: IpAddr) -> bool {
         [self.original, self.translated]
             .iter()
             .any(|tuple| tuple.source == address || tuple.destination == address)
@@ -212,13 +212,14 @@ impl Life {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::net::Ipv4Addr;
 
     fn tuple(protocol: Protocol) -> Tuple {
         Tuple {
             protocol,
-            source: Ipv4Addr::new(10, 244, 0, 10),
+            source: Ipv4Addr::new(10, 244, 0, 10).into(),
             source_port: 40000,
-            destination: Ipv4Addr::new(10, 96, 0, 10),
+            destination: Ipv4Addr::new(10, 96, 0, 10).into(),
             destination_port: 53,
         }
     }
@@ -240,7 +241,7 @@ mod tests {
         let mut table = Conntrack::default();
         let original = tuple(Protocol::Udp);
         let translated = Tuple {
-            destination: Ipv4Addr::new(10, 244, 0, 2),
+            destination: Ipv4Addr::new(10, 244, 0, 2).into(),
             ..original
         };
         table.insert(T0, original, translated).unwrap();
@@ -304,7 +305,7 @@ mod tests {
     fn the_table_is_bounded() {
         let mut table = Conntrack::default();
         let nth = |n: usize| Tuple {
-            source: Ipv4Addr::from(n as u32),
+            source: Ipv4Addr::from(n as u32).into(),
             ..tuple(Protocol::Udp)
         };
         for n in 0..CAPACITY {

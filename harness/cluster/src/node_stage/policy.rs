@@ -3,17 +3,18 @@
 //! Owns: the compiled form and its evaluation. Does not know selectors, names or the API: `sync` compiles
 //! those away. Semantics: Kubernetes documentation, "Network Policies": a pod that a policy selects for a
 //! direction is isolated in it and accepts what any rule of any such policy lists; a flow passes when its
-//! source may send it and its destination may receive it.
+//! source may send it and its destination may receive it. An address is of one family: a block of the other never holds
+//! it, so that rules which list IPv4 blocks alone leave an isolated pod no IPv6.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::fabric::packet::{Protocol, Tuple};
 
 /// Per pod address. A pod without an entry is not isolated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PolicyTable(pub BTreeMap<Ipv4Addr, PodPolicy>);
+pub struct PolicyTable(pub BTreeMap<IpAddr, PodPolicy>);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodPolicy {
@@ -43,7 +44,7 @@ pub enum Peers {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
-    Pods(BTreeSet<Ipv4Addr>),
+    Pods(BTreeSet<IpAddr>),
     Block { cidr: Cidr, except: Vec<Cidr> },
 }
 
@@ -55,7 +56,7 @@ pub enum Ports {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cidr {
-    network: Ipv4Addr,
+    network: IpAddr,
     length: u8,
 }
 
@@ -99,7 +100,7 @@ impl PolicyTable {
 }
 
 impl Rule {
-    fn allows(&self, peer: Ipv4Addr, flow: &Tuple) -> bool {
+    fn allows(&self, peer: IpAddr, flow: &Tuple) -> bool {
         self.peers.contains(peer)
             && match &self.ports {
                 Ports::Any => true,
@@ -112,7 +113,7 @@ impl Rule {
 
 impl Peers {
     #[must_use]
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         match self {
             Self::Any => true,
             Self::Listed(list) => list.iter().any(|peer| peer.contains(address)),
@@ -121,7 +122,7 @@ impl Peers {
 }
 
 impl Peer {
-    fn contains(&self, address: Ipv4Addr) -> bool {
+    fn contains(&self, address: IpAddr) -> bool {
         match self {
             Self::Pods(addresses) => addresses.contains(&address),
             Self::Block { cidr, except } => {
@@ -133,16 +134,26 @@ impl Peer {
 
 impl Cidr {
     #[must_use]
-    pub const fn new(network: Ipv4Addr, length: u8) -> Self {
+    pub const fn new(network: IpAddr, length: u8) -> Self {
         Self { network, length }
     }
 
     #[must_use]
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        let mask = u32::MAX
-            .checked_shl(32 - u32::from(self.length.min(32)))
-            .unwrap_or(0);
-        self.network.to_bits() & mask == address.to_bits() & mask
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let length = u32::from(self.length);
+        match (self.network, address) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let host = u32::BITS.saturating_sub(length);
+                let mask = u32::MAX.checked_shl(host).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let host = u128::BITS.saturating_sub(length);
+                let mask = u128::MAX.checked_shl(host).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            _ => false,
+        }
     }
 }
 
@@ -153,7 +164,7 @@ impl std::fmt::Display for Cidr {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an IPv4 CIDR such as 10.0.0.0/8")]
+#[error("{0:?} is not a CIDR such as 10.0.0.0/8 or fd00::/8")]
 pub struct InvalidCidr(pub String);
 
 impl std::str::FromStr for Cidr {
@@ -162,9 +173,11 @@ impl std::str::FromStr for Cidr {
     fn from_str(text: &str) -> Result<Self, InvalidCidr> {
         let invalid = || InvalidCidr(text.to_owned());
         let (network, length) = text.split_once('/').ok_or_else(invalid)?;
-        let length = length.parse().ok().filter(|length| *length <= 32);
+        let network: IpAddr = network.parse().map_err(|_| invalid())?;
+        let longest = if network.is_ipv4() { 32 } else { 128 };
+        let length = length.parse().ok().filter(|length| *length <= longest);
         Ok(Self {
-            network: network.parse().map_err(|_| invalid())?,
+            network,
             length: length.ok_or_else(invalid)?,
         })
     }
@@ -184,6 +197,13 @@ mod tests {
     #[case("192.0.2.7/32", "192.0.2.6", false)]
     #[case("172.16.0.0/12", "172.31.255.255", true)]
     #[case("172.16.0.0/12", "172.32.0.0", false)]
+    #[case("0.0.0.0/0", "2001:db8::1", false)]
+    #[case("::/0", "2001:db8::1", true)]
+    #[case("::/0", "192.0.2.7", false)]
+    #[case("2001:db8::/32", "2001:db8:ffff::1", true)]
+    #[case("2001:db8::/32", "2001:db9::1", false)]
+    #[case("2001:db8::1/128", "2001:db8::1", true)]
+    #[case("2001:db8::1/128", "2001:db8::2", false)]
     fn a_cidr_contains(#[case] cidr: &str, #[case] address: &str, #[case] expected: bool) {
         let cidr: Cidr = cidr.parse().unwrap();
         assert_eq!(cidr.contains(address.parse().unwrap()), expected);
@@ -192,7 +212,7 @@ mod tests {
     #[rstest]
     #[case("10.0.0.0")]
     #[case("10.0.0.0/33")]
-    #[case("fd00::/8")]
+    #[case("fd00::/129")]
     #[case("/8")]
     fn a_broken_cidr_is_refused(#[case] text: &str) {
         assert_eq!(text.parse::<Cidr>(), Err(InvalidCidr(text.into())));

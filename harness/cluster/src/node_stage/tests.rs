@@ -18,7 +18,7 @@ const T0: Duration = Duration::from_secs(1);
 fn stage() -> NodeStage {
     let mut stage = NodeStage::new(NodeConfig {
         addresses: vec![NODE],
-        pods: "10.244.0.0/16".parse().unwrap(),
+        pods: vec!["10.244.0.0/16".parse().unwrap()],
         services: "10.96.0.0/16".parse().unwrap(),
         masquerade: false,
         seed: 0,
@@ -39,15 +39,18 @@ fn stage() -> NodeStage {
 fn tuple(protocol: Protocol, source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16)) -> Tuple {
     Tuple {
         protocol,
-        source: source.0,
+        source: source.0.into(),
         source_port: source.1,
-        destination: destination.0,
+        destination: destination.0.into(),
         destination_port: destination.1,
     }
 }
 
 fn build(flow: &Tuple, payload: &[u8]) -> Vec<u8> {
-    let ip = PacketBuilder::ipv4(flow.source.octets(), flow.destination.octets(), 64);
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (flow.source, flow.destination) else {
+        panic!("the flow {flow} is not of IPv4")
+    };
+    let ip = PacketBuilder::ipv4(source.octets(), destination.octets(), 64);
     let mut packet = Vec::new();
     match flow.protocol {
         Protocol::Tcp => ip
@@ -146,7 +149,7 @@ fn a_service_without_endpoints_answers_port_unreachable(#[case] destination: (Ip
     let parsed = Parsed::new(&answer).unwrap();
     assert_eq!(
         (parsed.tuple.source, parsed.tuple.destination),
-        (destination.0, ALICE)
+        (destination.0.into(), ALICE.into())
     );
     let cause = tuple(Protocol::Tcp, (ALICE, 40000), destination);
     assert_eq!(parsed.kind, Kind::IcmpError { cause });
@@ -246,7 +249,7 @@ fn isolated(direction: PolicyDirection, rules: Vec<Rule>) -> PolicyTable {
             egress: isolation,
         },
     };
-    PolicyTable(BTreeMap::from([(BOB, policy)]))
+    PolicyTable(BTreeMap::from([(BOB.into(), policy)]))
 }
 
 #[test]
@@ -292,7 +295,7 @@ fn an_address_that_changes_hands_inherits_no_flow() {
     let request = tuple(Protocol::Udp, (ALICE, 40000), (BOB, 53));
     forwarded(&mut stage, &build(&request, b""));
     stage.set_policies(isolated(PolicyDirection::Egress, Vec::new()));
-    stage.forget(BOB);
+    stage.forget(BOB.into());
     assert!(matches!(
         pass(&mut stage, &build(&request.reversed(), b"")),
         (Passage::Drop(_), _)
@@ -313,7 +316,7 @@ fn an_icmp_error_returns_along_its_flow(#[case] protocol: Protocol) {
     let parsed = Parsed::new(&back).unwrap();
     assert_eq!(
         (parsed.tuple.source, parsed.tuple.destination),
-        (VIP, ALICE)
+        (VIP.into(), ALICE.into())
     );
     assert_eq!(parsed.kind, Kind::IcmpError { cause: request });
     assert_eq!(checksum(&back[28..48]), 0, "the quoted header's checksum");

@@ -6,7 +6,7 @@
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::networking::v1::{
@@ -41,8 +41,10 @@ pub fn compile(
         );
         let selected = cluster.pods_in(namespace, spec.pod_selector.as_ref());
         for pod in selected {
-            let entry = table.0.entry(pod.address).or_default();
-            isolate(entry, spec, &name, namespace, pod, &cluster);
+            for address in &pod.addresses {
+                let entry = table.0.entry(*address).or_default();
+                isolate(entry, spec, &name, namespace, pod, &cluster);
+            }
         }
     }
     table
@@ -110,12 +112,18 @@ fn add_named_egress(
         return;
     }
     for pod in &cluster.pods {
-        if peers.contains(pod.address)
+        let listed: BTreeSet<IpAddr> = pod
+            .addresses
+            .iter()
+            .copied()
+            .filter(|address| peers.contains(*address))
+            .collect();
+        if !listed.is_empty()
             && let Ports::Listed(ports) = ports(Some(&named), Some(pod))
             && !ports.is_empty()
         {
             isolation.rules.push(Rule {
-                peers: Peers::Listed(vec![Peer::Pods(BTreeSet::from([pod.address]))]),
+                peers: Peers::Listed(vec![Peer::Pods(listed)]),
                 ports: Ports::Listed(ports),
             });
         }
@@ -162,7 +170,8 @@ struct View<'a> {
 }
 
 struct PodView<'a> {
-    address: Ipv4Addr,
+    /// Of both families, where the cluster is dual-stack.
+    addresses: Vec<IpAddr>,
     namespace: &'a str,
     pod: &'a Pod,
 }
@@ -222,7 +231,11 @@ impl<'a> View<'a> {
             };
             namespace_matches && selector.matches(pod.pod.metadata.labels.as_ref())
         });
-        Some(Peer::Pods(addresses.map(|pod| pod.address).collect()))
+        Some(Peer::Pods(
+            addresses
+                .flat_map(|pod| pod.addresses.iter().copied())
+                .collect(),
+        ))
     }
 
     fn labels_of_namespace(&self, name: &str) -> Option<&BTreeMap<String, String>> {
@@ -238,8 +251,18 @@ impl<'a> PodView<'a> {
         if over || host_network {
             return None;
         }
+        let listed = status.pod_ips.iter().flatten().map(|listed| &listed.ip);
+        let mut addresses: Vec<IpAddr> = listed
+            .chain(&status.pod_ip)
+            .filter_map(|address| address.parse().ok())
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        if addresses.is_empty() {
+            return None;
+        }
         Some(Self {
-            address: status.pod_ip.as_deref()?.parse().ok()?,
+            addresses,
             namespace: pod.metadata.namespace.as_deref()?,
             pod,
         })
@@ -280,7 +303,7 @@ impl Matcher {
     }
 }
 
-/// None for IPv6: no packet here has such an address.
+/// None for what is no CIDR: it allows nothing.
 fn block_of(block: &IPBlock) -> Option<Peer> {
     Some(Peer::Block {
         cidr: block.cidr.parse().ok()?,

@@ -6,23 +6,34 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
-const OBOT: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 20);
-const SERVER: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 21);
-const OTHER: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 22);
-const DNS: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 2);
+const fn v4(a: u8, b: u8, c: u8, d: u8) -> IpAddr {
+    IpAddr::V4(std::net::Ipv4Addr::new(a, b, c, d))
+}
+
+const OUTSIDE: IpAddr = v4(198, 51, 100, 10);
+const OBOT: IpAddr = v4(10, 244, 0, 20);
+const SERVER: IpAddr = v4(10, 244, 0, 21);
+const OTHER: IpAddr = v4(10, 244, 0, 22);
+const DNS: IpAddr = v4(10, 244, 0, 2);
 
 fn of<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
 }
 
-fn pod(namespace: &str, labels: Value, address: Ipv4Addr) -> Pod {
+fn pod(namespace: &str, labels: Value, address: IpAddr) -> Pod {
     of(json!({
         "metadata": {"name": format!("p-{address}"), "namespace": namespace, "labels": labels},
         "spec": {"containers": [{"name": "c", "ports": [
-            {"name": "mcp", "containerPort": 8000 + u16::from(address.octets()[3])}]}]},
+            {"name": "mcp", "containerPort": 8000 + u16::from(last_octet(address))}]}]},
         "status": {"podIP": address, "phase": "Running"}
     }))
+}
+
+fn last_octet(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    }
 }
 
 fn pods() -> Vec<Pod> {
@@ -46,7 +57,7 @@ fn policy(spec: Value) -> NetworkPolicy {
     of(json!({"metadata": {"name": "p", "namespace": "mcp"}, "spec": spec}))
 }
 
-fn flow(source: Ipv4Addr, destination: Ipv4Addr, destination_port: u16) -> Tuple {
+fn flow(source: IpAddr, destination: IpAddr, destination_port: u16) -> Tuple {
     Tuple {
         protocol: Protocol::Tcp,
         source,
@@ -84,12 +95,12 @@ fn chart_policy() -> NetworkPolicy {
 #[case::callback_to_obot(SERVER, OBOT, 8080, true)]
 #[case::other_port_of_obot(SERVER, OBOT, 8081, false)]
 #[case::the_internet(SERVER, OUTSIDE, 443, true)]
-#[case::the_vpc(SERVER, Ipv4Addr::new(10, 0, 0, 2), 53, false)]
-#[case::metadata(SERVER, Ipv4Addr::new(169, 254, 169, 254), 80, false)]
+#[case::the_vpc(SERVER, v4(10, 0, 0, 2), 53, false)]
+#[case::metadata(SERVER, v4(169, 254, 169, 254), 80, false)]
 #[case::unselected_pods_are_free(OBOT, OUTSIDE, 443, true)]
 fn the_chart_policy_confines_servers(
-    #[case] source: Ipv4Addr,
-    #[case] destination: Ipv4Addr,
+    #[case] source: IpAddr,
+    #[case] destination: IpAddr,
     #[case] port: u16,
     #[case] allowed: bool,
 ) {
@@ -142,14 +153,43 @@ fn the_chart_policy_confines_servers(
 )]
 fn a_policy_in_the_servers_namespace_means(
     #[case] spec: Value,
-    #[case] source: Ipv4Addr,
-    #[case] destination: Ipv4Addr,
+    #[case] source: IpAddr,
+    #[case] destination: IpAddr,
     #[case] port: u16,
     #[case] allowed: bool,
 ) {
     let table = compile(&[policy(spec)], &pods(), &namespaces());
     assert_eq!(
         table.judge(&flow(source, destination, port)).is_ok(),
+        allowed
+    );
+}
+
+/// Of a dual-stack pod both addresses are isolated, and a peer is reached by both.
+#[rstest]
+#[case::ipv4_blocks_alone(json!([{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]), "2001:db8::1", false)]
+#[case::ipv6_block(json!([{"to": [{"ipBlock": {"cidr": "::/0", "except": ["2001:db8:66::/48"]}}]}]), "2001:db8::1", true)]
+#[case::ipv6_exception(json!([{"to": [{"ipBlock": {"cidr": "::/0", "except": ["2001:db8:66::/48"]}}]}]), "2001:db8:66::1", false)]
+#[case::pods(json!([{"to": [{"podSelector": {}}]}]), "fd00:10:244::16", true)]
+#[case::other_pods(json!([{"to": [{"podSelector": {"matchLabels": {"app": "server"}}}]}]), "fd00:10:244::16", false)]
+#[case::anybody(json!([{}]), "2001:db8::1", true)]
+fn a_policy_governs_the_second_address_too(
+    #[case] egress: Value,
+    #[case] destination: IpAddr,
+    #[case] allowed: bool,
+) {
+    let pods = [("server", 0x15), ("other", 0x16)].map(|(app, last)| {
+        let mut pod = pod("mcp", json!({"app": app}), v4(10, 244, 0, last));
+        let listed =
+            json!([{"ip": format!("10.244.0.{last}")}, {"ip": format!("fd00:10:244::{last:x}")}]);
+        pod.status.as_mut().unwrap().pod_ips = of(listed);
+        pod
+    });
+    let spec = json!({"podSelector": {"matchLabels": {"app": "server"}}, "policyTypes": ["Egress"], "egress": egress});
+    let table = compile(&[policy(spec)], &pods, &namespaces());
+    let source = "fd00:10:244::15".parse().unwrap();
+    assert_eq!(
+        table.judge(&flow(source, destination, 443)).is_ok(),
         allowed
     );
 }
@@ -232,7 +272,7 @@ mod naive {
         !isolated
     }
 
-    fn at(pods: &[Pod], address: Ipv4Addr) -> Option<&Pod> {
+    fn at(pods: &[Pod], address: IpAddr) -> Option<&Pod> {
         pods.iter()
             .find(|pod| pod.status.as_ref().unwrap().pod_ip == Some(address.to_string()))
     }
@@ -251,7 +291,7 @@ mod naive {
         peer: &NetworkPolicyPeer,
         policy: &NetworkPolicy,
         pods: &[Pod],
-        address: Ipv4Addr,
+        address: IpAddr,
     ) -> bool {
         if let Some(block) = &peer.ip_block {
             let inside = |cidr: &String| cidr.parse::<Cidr>().unwrap().contains(address);
@@ -282,7 +322,7 @@ mod naive {
                 }
                 // The only named port of every pod is a TCP port.
                 Some(IntOrString::String(_)) => {
-                    let number = 8000 + i32::from(flow.destination.octets()[3]);
+                    let number = 8000 + i32::from(last_octet(flow.destination));
                     at(pods, flow.destination).is_some()
                         && flow.protocol == Protocol::Tcp
                         && asked == number
