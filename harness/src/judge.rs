@@ -40,6 +40,7 @@ pub mod governed;
 pub mod level;
 pub mod logged;
 pub mod model;
+pub mod node;
 pub mod observation;
 pub mod open_question;
 pub mod permit;
@@ -54,6 +55,7 @@ pub use fact::{Attempt, ClientOutcome, ClientResult, Exchange, PodFact, Protocol
 pub use finding::in_words as duration_in_words;
 pub use governed::{GovernedClaim, judge_governed};
 pub use logged::{LogClaim, TraceClaim, judge_logged, judge_traceable};
+pub use node::{NodeClaim, StoppedOnNode, judge_stopped_on_node};
 pub use observation::{Observations, Seen};
 pub use permit::{PermitClaim, judge_permit};
 pub use restart::{RestartClaim, judge_fail_closed};

@@ -15,6 +15,7 @@ mod probing;
 mod reports;
 mod seeing;
 mod servers;
+mod stopped;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -103,6 +104,10 @@ pub struct Setup {
     pub masquerade: bool,
     /// The gateway decides live sessions anew after a change of policy: the vendor's behaviour is unknown.
     pub live_session_reeval: bool,
+    /// Pods and the internet have IPv6 addresses beside the IPv4 ones.
+    pub dual_stack: bool,
+    /// The orchestrator's chart installs no NetworkPolicy, as the published AWS blueprint sets it.
+    pub without_network_policy: bool,
 }
 
 /// An MCP server that the lab created.

@@ -18,6 +18,7 @@
 pub mod authoring;
 pub mod condition;
 pub mod egress;
+pub mod ipv6;
 pub mod lifecycle;
 pub mod package;
 pub mod question;

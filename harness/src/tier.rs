@@ -20,6 +20,7 @@ use futures::future::BoxFuture;
 pub use far_ends::FarEnds;
 
 use crate::evidence::observe::Captures;
+use crate::judge::StoppedOnNode;
 use crate::scenario_data::tier_one::TierOne;
 
 /// Image of a Pod that does nothing but let probes be run in it.
@@ -91,6 +92,9 @@ pub trait Cluster: Send + Sync {
 
     /// Brings the captures at both sides of the gateway up to now; they lie in the evidence folder.
     fn flush_captures(&self) -> BoxFuture<'_, Captures>;
+
+    /// Flows that NetworkPolicies stopped on the nodes so far; none where the tier can't see that.
+    fn stopped_on_nodes(&self) -> BoxFuture<'_, Option<Vec<StoppedOnNode>>>;
 
     /// The admin token of the orchestrator's storage API, where the harness knows it.
     fn storage_token(&self) -> Option<&str>;

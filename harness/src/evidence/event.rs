@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::detection::Score;
-use crate::judge::{CheckResult, ClientResult, PodFact, RuleRef, Sent};
+use crate::judge::{CheckResult, ClientResult, PodFact, RuleRef, Sent, StoppedOnNode};
 use crate::outcome::Outcome;
 
 /// One line of `events.jsonl`.
@@ -150,6 +150,8 @@ pub enum Event {
     },
     /// A far end reported what it saw.
     Receipt(Receipt),
+    /// A NetworkPolicy stopped a flow on its node.
+    StoppedOnNode(StoppedOnNode),
     /// The gateway wrote a line to its log.
     GatewayLog {
         /// Line number in `gateway.log`, from 1.

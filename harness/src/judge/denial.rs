@@ -69,7 +69,7 @@ pub fn judge_default_action(claim: &DenialClaim, observations: &Observations) ->
 }
 
 /// Clause 1: the attempt was sent. The client says so, and the pod's packets show it.
-fn sent(claim: &DenialClaim, observations: &Observations, finding: &mut Finding) {
+pub(super) fn sent(claim: &DenialClaim, observations: &Observations, finding: &mut Finding) {
     let label = &claim.attempt.label;
     let Some(sent) = &claim.attempt.sent else {
         finding.missing(
@@ -105,7 +105,7 @@ fn sent(claim: &DenialClaim, observations: &Observations, finding: &mut Finding)
 }
 
 /// Clause 2: nothing of it arrived at any far end.
-fn far_ends(claim: &DenialClaim, observations: &Observations, finding: &mut Finding) {
+pub(super) fn far_ends(claim: &DenialClaim, observations: &Observations, finding: &mut Finding) {
     let mut arrived = false;
     for receipt in correlate::with_canary(&claim.attempt.canary, observations) {
         if !claim.may_hold.contains(&receipt.endpoint) {
@@ -147,7 +147,12 @@ fn far_ends(claim: &DenialClaim, observations: &Observations, finding: &mut Find
 
 /// Clause 3: no packet of the flow left the gateway. Silence counts only in a capture that saw
 /// the positive control.
-fn outside(claim: &DenialClaim, observations: &Observations, live: bool, finding: &mut Finding) {
+pub(super) fn outside(
+    claim: &DenialClaim,
+    observations: &Observations,
+    live: bool,
+    finding: &mut Finding,
+) {
     let capture = match &observations.outside {
         Seen::Read(capture) => capture,
         Seen::Unreadable(why) => {
@@ -194,7 +199,7 @@ fn outside(claim: &DenialClaim, observations: &Observations, live: bool, finding
 }
 
 /// The client's own result proves an arrival, and never a denial.
-fn client(claim: &DenialClaim, finding: &mut Finding) {
+pub(super) fn client(claim: &DenialClaim, finding: &mut Finding) {
     let Some(result) = &claim.attempt.result else {
         return;
     };
@@ -300,7 +305,11 @@ fn no_denial(
 
 /// Clause 5: the positive control passed. Returns whether it shows that the capture outside the
 /// gateway was live.
-fn control(claim: &DenialClaim, observations: &Observations, finding: &mut Finding) -> bool {
+pub(super) fn control(
+    claim: &DenialClaim,
+    observations: &Observations,
+    finding: &mut Finding,
+) -> bool {
     let Some(control) = &claim.control else {
         finding.control_broken(
             folder::EVENTS,
@@ -354,7 +363,7 @@ fn control(claim: &DenialClaim, observations: &Observations, finding: &mut Findi
 
 /// Clause 6: silence was observed for long enough after the attempt was over: after the gateway
 /// decided and, where it is known, after the client gave up.
-fn quiet(
+pub(super) fn quiet(
     claim: &DenialClaim,
     observations: &Observations,
     decided_at: Option<Timestamp>,

@@ -7,7 +7,7 @@ use fixtures::receipt::Receipt;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Attempt, PodFact, RuleRef};
+use super::{Attempt, PodFact, RuleRef, StoppedOnNode};
 use crate::evidence::{Capture, GatewayLog};
 
 /// Everything that was observed in one scenario.
@@ -25,6 +25,8 @@ pub struct Observations {
     pub outside: Seen<Capture>,
     /// Names of the rules that the log's uuids stand for.
     pub rules: BTreeMap<Uuid, RuleRef>,
+    /// Flows that NetworkPolicies stopped on the nodes, as far as the tier sees and a step asked.
+    pub stopped_on_nodes: Vec<StoppedOnNode>,
     /// Which pod held which address, and when.
     pub pods: Vec<PodFact>,
     /// Addresses of the cluster's nodes.

@@ -27,6 +27,8 @@ pub struct Probe {
     pub trust: Option<String>,
     /// Keep the connection open for so many milliseconds, with a request every so often. For `session` alone.
     pub for_ms: Option<u64>,
+    /// Reach the host's IPv6 address.
+    pub ipv6: bool,
     /// The token in the payload.
     pub canary: String,
     /// When the client gives up, in milliseconds.
@@ -70,6 +72,9 @@ impl Probe {
         ] {
             command.push(word.to_owned());
         }
+        if self.ipv6 {
+            command.push("--ipv6".to_owned());
+        }
         if self.protocol == "tls" && !self.server_name {
             command.push("--no-sni".to_owned());
         }
@@ -93,10 +98,14 @@ impl Probe {
             None if self.server_name => String::new(),
             None => " without a server name".to_owned(),
         };
+        let family = if self.ipv6 { " over IPv6" } else { "" };
         if self.port == 0 {
-            return format!("{}://{}", self.protocol, self.host);
+            return format!("{}://{}{family}", self.protocol, self.host);
         }
-        format!("{}://{}:{}{name}", self.protocol, self.host, self.port)
+        format!(
+            "{}://{}:{}{family}{name}",
+            self.protocol, self.host, self.port
+        )
     }
 }
 

@@ -159,6 +159,7 @@ impl Scene {
             sni: None,
             trust: None,
             for_ms: None,
+            ipv6: false,
             canary: fixtures::canary::generate(),
             timeout_ms: self
                 .context

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use api_server::{Access, AccessEvent, AccessLog};
 use cluster::dns::{DnsQuery, Resolver, Transport};
 use cluster::network::{DNS_ADDRESS, NODE_ADDRESS, Network, POD_CIDR, VPC_RESOLVER_ADDRESS};
+use cluster::node_stage::DropReason;
 use cluster::{ApiServerBeyond, ClusterConfig, EmbeddedCluster, Image, RootFs};
-use fixtures::internet::{InternetHandle, Sockets};
+use fixtures::internet::{Internet, InternetHandle, Sockets};
 use fixtures::obot::config::DEFAULT_BASE_IMAGE;
 use fixtures::obot::install::{self, InstallConfig};
 use fixtures::receipt::{Receipt, ReceiptEvent};
@@ -41,6 +42,7 @@ use super::tier_one::{self, Installed};
 use super::{Capabilities, Cluster, Crash, Error, FarEnds, IDLE_IMAGE};
 use crate::evidence::Recorder;
 use crate::evidence::observe::Captures;
+use crate::judge::{Protocol, StoppedOnNode};
 use crate::lab::{ORCHESTRATOR_NAMESPACE, Setup};
 use crate::run::RunContext;
 use crate::scenario_data::tier_one::{Places, TierOne};
@@ -56,6 +58,14 @@ const POLICY_CONTROLLER_IMAGE: &str = "containment.test/policy-controller:0.0.1"
 
 /// Admin token of the orchestrator's storage, with which the harness reads its policies. Reachable in this cluster only.
 const STORAGE_TOKEN: &str = "containment-storage-admin";
+
+/// Whether Pods of this machine can have IPv6.
+///
+/// # Errors
+/// [`Error::Environment`] with the remedy.
+pub fn ipv6_preflight() -> Result<(), Error> {
+    cluster::netns::ipv6_preflight().map_err(|error| Error::Environment(error.to_string()))
+}
 
 /// Whether this machine can run the tier.
 ///
@@ -102,7 +112,13 @@ pub async fn start(
         context.seed,
         Arc::new(Snapshot::deny_all()),
     );
-    let cluster = EmbeddedCluster::start(cluster_config(context, setup, recorder, gateway))
+    let world = if setup.dual_stack {
+        context.internet.clone()
+    } else {
+        context.internet.ipv4_only()
+    };
+    let config = cluster_config(context, setup, &world, recorder, gateway);
+    let cluster = EmbeddedCluster::start(config)
         .await
         .map_err(|error| failed(&error))?;
     let network = cluster.network().clone();
@@ -110,8 +126,7 @@ pub async fn start(
 
     let receipts = recorder.clone();
     let sink = Arc::new(move |receipt| drop(receipts.receipt(receipt)));
-    let internet = context
-        .internet
+    let internet = world
         .serve(
             &Beyond(&network),
             &context.authority,
@@ -164,12 +179,7 @@ pub async fn start(
     }
     record_nodes(&client, recorder).await?;
     create_all(&client, &install::manifests(&installation(context, setup))).await?;
-    let far_ends = FarEnds::new(
-        network,
-        internet.clone(),
-        context.internet.clone(),
-        &context.authority,
-    )?;
+    let far_ends = FarEnds::new(network, internet.clone(), world, &context.authority)?;
     Ok((
         Arc::new(Embedded {
             cluster,
@@ -192,6 +202,7 @@ pub async fn start(
 fn cluster_config(
     context: &RunContext,
     setup: &Setup,
+    world: &Internet,
     recorder: &Recorder,
     gateway: Gateway,
 ) -> ClusterConfig {
@@ -199,7 +210,7 @@ fn cluster_config(
         address: API_SERVER_ADDRESS,
         access_log: Some(api_server_receipts(recorder)),
     });
-    let zone = context.internet.zone();
+    let zone = world.zone();
     let queries = recorder.clone();
     ClusterConfig {
         dns_log: Some(Arc::new(move |query| {
@@ -207,7 +218,8 @@ fn cluster_config(
         })),
         images: images(context),
         trusted_roots_pem: context.authority.pem().to_owned(),
-        internet_addresses: context.internet.addresses(),
+        ipv6: setup.dual_stack,
+        internet_addresses: world.addresses(),
         capture_dir: Some(recorder.folder().path().to_owned()),
         seed: context.seed,
         reuse_addresses: setup.reuse_addresses,
@@ -362,6 +374,7 @@ fn images(context: &RunContext) -> BTreeMap<String, Image> {
 fn installation(context: &RunContext, setup: &Setup) -> InstallConfig {
     let mut config = InstallConfig::new(OBOT_IMAGE, POLICY_CONTROLLER_IMAGE);
     config.storage_token = Some(STORAGE_TOKEN.to_owned());
+    config.network_policy = !setup.without_network_policy;
     if setup.default_deny_setting {
         config.obot_env.push((
             "OBOT_SERVER_MCPDEFAULT_DENY_ALL_EGRESS".to_owned(),
@@ -519,6 +532,26 @@ impl Cluster for Embedded {
         .boxed()
     }
 
+    fn stopped_on_nodes(&self) -> BoxFuture<'_, Option<Vec<StoppedOnNode>>> {
+        async {
+            let drops = self.cluster.network().drops().await;
+            let stopped = drops.recent.iter().filter_map(|packet| {
+                let flow = packet.flow?;
+                let DropReason::NetworkPolicy { policies, .. } = &packet.reason else {
+                    return None;
+                };
+                Some(StoppedOnNode {
+                    protocol: protocol(flow.protocol),
+                    source: SocketAddr::new(flow.source, flow.source_port),
+                    destination: SocketAddr::new(flow.destination, flow.destination_port),
+                    policies: policies.clone(),
+                })
+            });
+            Some(stopped.collect())
+        }
+        .boxed()
+    }
+
     fn storage_token(&self) -> Option<&str> {
         Some(STORAGE_TOKEN)
     }
@@ -645,6 +678,16 @@ impl Cluster for Embedded {
     }
 }
 
+fn protocol(protocol: cluster::fabric::packet::Protocol) -> Protocol {
+    use cluster::fabric::packet::Protocol as Seen;
+    match protocol {
+        Seen::Tcp => Protocol::Tcp,
+        Seen::Udp => Protocol::Udp,
+        Seen::Icmp => Protocol::Icmp,
+        Seen::Other(_) => Protocol::Other,
+    }
+}
+
 fn crash(crash: &cluster::Crash) -> Crash {
     Crash {
         container: crash.container(),
@@ -691,9 +734,15 @@ pub(crate) async fn bare(
         Arc::new(Snapshot::deny_all()),
     );
     let setup = Setup::default();
-    EmbeddedCluster::start(cluster_config(context, &setup, recorder, gateway))
-        .await
-        .map_err(|error| Error::Cluster(error.to_string()))
+    EmbeddedCluster::start(cluster_config(
+        context,
+        &setup,
+        &context.internet.ipv4_only(),
+        recorder,
+        gateway,
+    ))
+    .await
+    .map_err(|error| Error::Cluster(error.to_string()))
 }
 
 /// Creates a Pod and waits until it succeeded.

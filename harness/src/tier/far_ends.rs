@@ -1,6 +1,6 @@
 //! The far ends of the simulated internet, as their operator sees them: from the other side of the gateway.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use cluster::network::Network;
@@ -45,17 +45,37 @@ impl FarEnds {
     /// # Errors
     /// When the far end does not answer.
     pub async fn visit(&self, host: &str, canary: &str) -> Result<(), Error> {
+        self.visit_at(host, canary, IpAddr::is_ipv4).await
+    }
+
+    /// The same over IPv6.
+    ///
+    /// # Errors
+    /// When the far end does not answer, or has no such address.
+    pub async fn visit_over_ipv6(&self, host: &str, canary: &str) -> Result<(), Error> {
+        self.visit_at(host, canary, IpAddr::is_ipv6).await
+    }
+
+    async fn visit_at(
+        &self,
+        host: &str,
+        canary: &str,
+        family: impl Fn(&IpAddr) -> bool,
+    ) -> Result<(), Error> {
         let silent = |reason: String| {
             Error::Cluster(format!(
                 "the far end {host} does not answer a request that passes no gateway: {reason}"
             ))
         };
-        let address = self
-            .internet
-            .host(host)
-            .and_then(|host| host.addresses.first().copied());
-        let address =
-            address.ok_or_else(|| silent("scenarios/internet.yaml has no such host".to_owned()))?;
+        let address = self.internet.host(host).and_then(|host| {
+            host.addresses
+                .iter()
+                .copied()
+                .find(|address| family(address))
+        });
+        let address = address.ok_or_else(|| {
+            silent("scenarios/internet.yaml has no such host and address".to_owned())
+        })?;
         let visit = async {
             let tcp = self
                 .network

@@ -1,0 +1,143 @@
+//! The other address family: a dual-stack cluster, attempts over IPv6, and the layer that stops them.
+
+use std::time::Instant;
+
+use cucumber::gherkin;
+use cucumber::{given, then, when};
+
+use crate::evidence::Event;
+use crate::judge::{CheckResult, NodeClaim, Observations, judge_stopped_on_node};
+use crate::lab::Probe;
+use crate::tier;
+use crate::world::{Failure, Scene, Step, World};
+
+#[given("the cluster is dual-stack")]
+async fn dual_stack(world: &mut World) -> Step {
+    world
+        .act(async |scene| {
+            tier::embedded::ipv6_preflight()
+                .map_err(|error| Failure::NotTestable(error.to_string()))?;
+            scene.set_up(|setup| setup.dual_stack = true)
+        })
+        .await
+}
+
+#[given("the orchestrator's chart installs no NetworkPolicy")]
+async fn without_network_policy(world: &mut World) -> Step {
+    world
+        .act(async |scene| scene.set_up(|setup| setup.without_network_policy = true))
+        .await
+}
+
+/// A control of the far end and of the path to it: what records nothing over IPv6 would make every denial look good.
+#[given(expr = "the attacker's collector {string} is up over IPv6 and records what reaches it")]
+async fn collector_is_up(world: &mut World, host: String) -> Step {
+    world
+        .act(async |scene| {
+            let canary = fixtures::canary::generate();
+            let deadline = scene.context.deadlines.probe_result;
+            let lab = scene.lab().await?;
+            lab.far_ends().visit_over_ipv6(&host, &canary).await?;
+            let seen = |event: &Event| {
+                matches!(event, Event::Receipt(receipt)
+                    if receipt.endpoint == host && receipt.local.is_ipv6() && receipt.canaries.contains(&canary))
+            };
+            let what = format!("a receipt of {host} for a request over IPv6 from elsewhere");
+            lab.see(what, deadline, |events| {
+                events
+                    .iter()
+                    .any(|recorded| seen(&recorded.event))
+                    .then_some(())
+            })
+            .await?;
+            Ok(())
+        })
+        .await
+}
+
+#[when(expr = "the pod of {string} tries each of over IPv6")]
+async fn tries_each_over_ipv6(world: &mut World, server: String, step: &gherkin::Step) -> Step {
+    let table = step.table.clone();
+    world
+        .act(async |scene| {
+            let probes: Vec<Probe> = scene
+                .probes_of(table.as_ref())?
+                .into_iter()
+                .map(|probe| Probe {
+                    ipv6: true,
+                    ..probe
+                })
+                .collect();
+            let pod = scene.lab().await?.server(&server)?.pod.clone();
+            scene.probe_from(&pod, &server, &probes).await
+        })
+        .await
+}
+
+#[then(
+    expr = "each of them is stopped on the node by the NetworkPolicy {string}, before the firewall sees it"
+)]
+async fn stopped_on_node(world: &mut World, policy: String) -> Step {
+    world
+        .act(async |scene| {
+            let labels = scene.last_attempts()?;
+            let results = scene.judge_stopped_on_node(&labels, &policy).await?;
+            scene.settle(results)
+        })
+        .await
+}
+
+impl Scene {
+    async fn judge_stopped_on_node(
+        &mut self,
+        labels: &[String],
+        policy: &str,
+    ) -> Result<Vec<CheckResult>, Failure> {
+        let observations = self.observe_stopped(labels).await?;
+        self.lab().await?.end_probes();
+        labels
+            .iter()
+            .map(|label| {
+                let claim = NodeClaim {
+                    check: self.check(format!("stopped on the node: {label}"), &["EGR-42"]),
+                    attempt: self.attempt(&observations, label)?,
+                    policy: policy.to_owned(),
+                    control: self.control.clone(),
+                    quiet_window: self.context.deadlines.quiet_window,
+                };
+                Ok(judge_stopped_on_node(&claim, &observations))
+            })
+            .collect()
+    }
+
+    /// Observes until the nodes said of each attempt that they stopped it, and a quiet window after. In vain is also an
+    /// answer, which the judge gives.
+    async fn observe_stopped(&mut self, labels: &[String]) -> Result<Observations, Failure> {
+        let deadline = Instant::now() + self.context.deadlines.denial_logged;
+        loop {
+            let visible = self.lab().await?.record_stopped_on_nodes().await;
+            if !visible {
+                let reason = "this tier does not show what NetworkPolicies stop on the nodes";
+                return Err(Failure::NotTestable(reason.to_owned()));
+            }
+            let observations = self.observe_quiet(labels).await?;
+            if Instant::now() >= deadline || all_stopped(&observations, labels) {
+                return Ok(observations);
+            }
+        }
+    }
+}
+
+fn all_stopped(observations: &Observations, labels: &[String]) -> bool {
+    labels.iter().all(|label| {
+        let mut attempts = observations.attempts.iter();
+        let own = attempts.find(|attempt| attempt.label == *label);
+        own.and_then(|attempt| attempt.sent.as_ref())
+            .is_some_and(|sent| {
+                observations
+                    .stopped_on_nodes
+                    .iter()
+                    .any(|flow| flow.is_of(sent))
+            })
+    })
+}
