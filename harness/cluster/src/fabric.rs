@@ -133,7 +133,7 @@ impl Fabric {
 
     /// The port that an address is behind.
     #[must_use]
-    pub fn port_behind(&self, address: Ipv4Addr) -> Option<PortId> {
+    pub fn port_behind(&self, address: IpAddr) -> Option<PortId> {
         self.routes.get(&address).copied()
     }
 

@@ -229,7 +229,7 @@ impl Network {
     /// Resolves to false when no pod has the address.
     pub async fn send_as(&self, address: Ipv4Addr, packet: Vec<u8>) -> bool {
         self.ask(|reply| Command::SendAs {
-            address,
+            address: address.into(),
             packet,
             reply,
         })

@@ -160,7 +160,7 @@ async fn ipv6_reaches_the_internet_through_the_gateway() {
 
     let target = end(INTERNET_HOST_IPV6, 22);
     listen(network.internet().tcp_listener(target));
-    let refused = tokio::time::timeout(QUIET, alice.namespace().connect(target)).await;
+    let refused = timeout(QUIET, alice.namespace().connect(target)).await;
     assert!(refused.is_err(), "denied, and silent");
     let denied = timeout(DEADLINE, records.recv()).await.unwrap().unwrap();
     assert_eq!(denied.action(), Action::Deny);

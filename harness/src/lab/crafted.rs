@@ -90,6 +90,7 @@ impl Lab {
             in_segments: false,
             in_records: false,
             target: Target {
+                ipv6: false,
                 host: Some(host.to_owned()),
                 address: Some(address),
                 port: 443,

@@ -50,7 +50,7 @@ pub(super) enum Command {
     Masquerade(bool),
     Impairments(Vec<Impairment>),
     SendAs {
-        address: Ipv4Addr,
+        address: IpAddr,
         packet: Vec<u8>,
         reply: oneshot::Sender<bool>,
     },
