@@ -75,6 +75,15 @@ pub fn preflight() -> Result<(), Error> {
     cluster::netns::preflight().map_err(|error| Error::Environment(error.to_string()))
 }
 
+/// Makes the namespace in which an account without rights may make networks. Must be called before the process has
+/// threads; does nothing as root.
+///
+/// # Errors
+/// [`Error::Environment`] with what the kernel refused.
+pub fn enter_user_namespace() -> Result<(), Error> {
+    cluster::netns::enter_user_namespace().map_err(|error| Error::Environment(error.to_string()))
+}
+
 struct Embedded {
     cluster: EmbeddedCluster,
     client: kube::Client,
