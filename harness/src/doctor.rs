@@ -123,7 +123,8 @@ fn gap(wrong: impl Into<String>, remedy: impl Into<String>) -> Gap {
 /// The tier's own answer.
 fn embedded(root: bool) -> Result<String, Gap> {
     const REMEDY: &str = "run as root, or allow unprivileged user namespaces and make /dev/net/tun accessible to your account";
-    crate::tier::embedded::enter_user_namespace().map_err(|error| gap(error.to_string(), REMEDY))?;
+    crate::tier::embedded::enter_user_namespace()
+        .map_err(|error| gap(error.to_string(), REMEDY))?;
     crate::tier::embedded::preflight().map_err(|error| gap(error.to_string(), REMEDY))?;
     Ok(if root {
         "as root"

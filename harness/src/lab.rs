@@ -11,11 +11,13 @@ mod crafted;
 pub mod lifecycle;
 pub mod orchestrator;
 pub mod package;
+pub mod policies;
 mod probing;
 mod reports;
 mod seeing;
 mod servers;
 mod stopped;
+mod traces;
 mod watching;
 
 use std::collections::BTreeMap;

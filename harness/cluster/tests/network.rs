@@ -1,4 +1,6 @@
 //! The network over real namespaces. Needs root or user namespaces, and /dev/net/tun; fails without.
+//!
+//! Longer than 600 lines because every test wires the same few helpers to one real network.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::{BTreeMap, BTreeSet};

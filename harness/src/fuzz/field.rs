@@ -410,9 +410,8 @@ fn settling_label(server: &str, round: u32) -> String {
 fn decided_by_own(observations: &Observations, server: &str, round: u32) -> bool {
     let label = settling_label(server, round);
     let seen = observed::observe_all(std::slice::from_ref(&label), observations, Duration::ZERO);
-    let by = match seen.get(&label) {
-        Some(Observed::Passed { by } | Observed::Blocked { by }) => by,
-        _ => return false,
+    let Some(Observed::Passed { by } | Observed::Blocked { by }) = seen.get(&label) else {
+        return false;
     };
     matches!(by, Some(Decider::Rule { server: own, .. }) if own == server)
 }

@@ -1,33 +1,32 @@
 //! What happens to parts of the running system: Pods that are replaced, servers that are deleted, controllers that stop
-//! and start, a gateway that restarts, policy objects that somebody edits by hand.
+//! and start, a gateway that restarts. Policy objects that somebody edits by hand are [`super::policies`]'s, what is left
+//! of a deleted server is [`super::traces`]'s.
 //!
 //! Acts through the interfaces that an administrator has, waits for what can be awaited, and reports facts. It does not
 //! judge: what a scenario expects of a stopped controller stands in the feature.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
-use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
-};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::{Value, json};
 
+use super::traces::name_in;
 use super::{
     Error, Lab, ORCHESTRATOR_NAMESPACE, Orchestrator, RUNTIME_NAMESPACE, orchestrator, watching,
 };
 use crate::evidence::Event;
-use crate::judge::{Place, PodFact};
+use crate::judge::PodFact;
 use crate::scenario_data::ServerManifest;
 
 /// Label by which a policy object says whose it is (`reference/obot.md` section 3).
-const SERVER_LABEL: &str = "obot.ai/mcp-server-name";
+pub(super) const SERVER_LABEL: &str = "obot.ai/mcp-server-name";
 /// Between two looks at something that announces nothing.
-const LOOK_AGAIN: Duration = Duration::from_millis(10);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A part of the system that an administrator can stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -411,306 +410,6 @@ impl Lab {
     pub fn can_restart_gateway(&self) -> bool {
         self.cluster.capabilities().gateway_restart
     }
-
-    /// FirewallPolicies that belong to a server.
-    ///
-    /// # Errors
-    /// When they can't be listed.
-    pub async fn firewall_policies_of(&self, name: &str) -> Result<Vec<DynamicObject>, Error> {
-        let id = self.id_of(name)?;
-        let selector = ListParams::default().labels(&format!("{SERVER_LABEL}={id}"));
-        let list = self.firewall_policies().list(&selector).await;
-        let list = list.map_err(Error::kubernetes("list FirewallPolicies"))?;
-        Ok(list.items)
-    }
-
-    /// The one FirewallPolicy of a server, once the gateway enforces it.
-    ///
-    /// # Errors
-    /// When there is none, or more than one.
-    pub async fn firewall_policy_of(&self, name: &str) -> Result<DynamicObject, Error> {
-        let deadline = self.context.deadlines.policy_enforced;
-        let one = async {
-            loop {
-                match self.firewall_policies_of(name).await?.as_slice() {
-                    [one] if is_enforced(one) => return Ok::<_, Error>(one.clone()),
-                    _ => tokio::time::sleep(LOOK_AGAIN).await,
-                }
-            }
-        };
-        let what = format!("the FirewallPolicy of {name:?} to be enforced");
-        self.waiting.until(what, deadline, one).await?
-    }
-
-    /// Replaces the spec of a FirewallPolicy by hand; the answer is the object as the API server took it.
-    ///
-    /// # Errors
-    /// When the API server refuses.
-    pub async fn edit_by_hand(
-        &self,
-        object: &DynamicObject,
-        spec: &Value,
-    ) -> Result<DynamicObject, Error> {
-        let name = object.name_any();
-        let patch = Patch::Merge(json!({"spec": spec}));
-        self.firewall_policies()
-            .patch(&name, &PatchParams::default(), &patch)
-            .await
-            .map_err(Error::kubernetes(format!("edit the FirewallPolicy {name}")))
-    }
-
-    /// Deletes a FirewallPolicy by hand.
-    ///
-    /// # Errors
-    /// When the API server refuses.
-    pub async fn delete_by_hand(&self, object: &DynamicObject) -> Result<(), Error> {
-        let name = object.name_any();
-        self.firewall_policies()
-            .delete(&name, &DeleteParams::default())
-            .await
-            .map(drop)
-            .map_err(Error::kubernetes(format!(
-                "delete the FirewallPolicy {name}"
-            )))
-    }
-
-    /// Writes a FirewallPolicy by hand and waits until the gateway enforces it.
-    ///
-    /// # Errors
-    /// When the API server refuses it, or the firewall does not take it in time.
-    pub async fn write_by_hand(&self, name: &str, spec: &Value) -> Result<DynamicObject, Error> {
-        let object = DynamicObject::new(name, &firewall_policy_kind())
-            .within(RUNTIME_NAMESPACE)
-            .data(json!({ "spec": spec }));
-        self.firewall_policies()
-            .create(&PostParams::default(), &object)
-            .await
-            .map_err(Error::kubernetes(format!(
-                "create the FirewallPolicy {name}"
-            )))?;
-        let enforced = self
-            .await_policy(name, |object| is_enforced(object))
-            .await?;
-        enforced.ok_or_else(|| {
-            Error::Fixture(format!(
-                "the firewall did not take the FirewallPolicy {name} in time"
-            ))
-        })
-    }
-
-    /// Waits until a FirewallPolicy is as `wanted` says; none when that does not come within the stated bound.
-    ///
-    /// # Errors
-    /// When it can't be watched.
-    pub async fn await_policy(
-        &self,
-        name: &str,
-        wanted: impl Fn(&DynamicObject) -> bool,
-    ) -> Result<Option<DynamicObject>, Error> {
-        let bound = self.context.deadlines.policy_update_bound;
-        let condition = |object: Option<&DynamicObject>| object.is_some_and(&wanted);
-        let awaited = self
-            .waiting
-            .until(
-                format!("the FirewallPolicy {name} to be as it should"),
-                bound,
-                await_condition(self.firewall_policies(), name, condition),
-            )
-            .await;
-        match awaited {
-            Err(_) => Ok(None),
-            Ok(found) => found.map_err(|error| unwatched("FirewallPolicy", name, &error)),
-        }
-    }
-
-    /// A FirewallPolicy as it is now.
-    ///
-    /// # Errors
-    /// When it can't be read.
-    pub async fn policy_now(&self, name: &str) -> Result<Option<DynamicObject>, Error> {
-        self.firewall_policies()
-            .get_opt(name)
-            .await
-            .map_err(Error::kubernetes(format!("read the FirewallPolicy {name}")))
-    }
-
-    fn firewall_policies(&self) -> Api<DynamicObject> {
-        Api::namespaced_with(
-            self.cluster.client(),
-            RUNTIME_NAMESPACE,
-            &firewall_policy_kind(),
-        )
-    }
-
-    /// Waits until nothing of a server is left where [`Lab::traces_of`] looks, or the stated bound has passed; the last
-    /// look is the answer. `policies` are the names of its FirewallPolicies.
-    ///
-    /// # Errors
-    /// When a place can't be looked at.
-    pub async fn await_no_traces(
-        &self,
-        name: &str,
-        policies: &[String],
-    ) -> Result<Vec<Place>, Error> {
-        let until = Timestamp::now()
-            + jiff::SignedDuration::try_from(self.context.deadlines.policy_update_bound)
-                .unwrap_or_default();
-        loop {
-            let places = self.traces_of(name, policies).await?;
-            let clean = places.iter().all(|place| place.found.is_empty());
-            if clean || Timestamp::now() > until {
-                return Ok(places);
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    }
-
-    /// What there is of a server, place by place, from the orchestrator's storage to the gateway.
-    ///
-    /// # Errors
-    /// When a place can't be looked at.
-    pub async fn traces_of(&self, name: &str, policies: &[String]) -> Result<Vec<Place>, Error> {
-        let id = self.id_of(name)?;
-        let mut places = Vec::new();
-        if let Some(token) = self.cluster.storage_token() {
-            let storage = self
-                .cluster
-                .forward(ORCHESTRATOR_NAMESPACE, "obot-obot", 8443)
-                .await?;
-            let listed = orchestrator::network_policies(storage, token).await?;
-            let of = |policy: &Value| policy["spec"]["mcpServerName"] == *id;
-            places.push(place("MCPNetworkPolicies", &listed, of, name_in));
-        }
-        let all = self.firewall_policies().list(&ListParams::default()).await;
-        let all = all.map_err(Error::kubernetes("list FirewallPolicies"))?;
-        let of = |object: &DynamicObject| {
-            object.labels().get(SERVER_LABEL) == Some(&id) || policies.contains(&object.name_any())
-        };
-        places.push(place(
-            "FirewallPolicies",
-            &all.items,
-            of,
-            DynamicObject::name_any,
-        ));
-        if let Some(policy) = self.cluster.firewall_policy() {
-            let rules = list_of(&policy, "lists");
-            let of = |list: &Value| {
-                let named = |policy: &String| list["object"]["name"] == **policy;
-                policies.iter().any(named)
-            };
-            places.push(place("rule lists in force", &rules, of, name_of));
-            let groups = [
-                list_of(&policy, "smart_groups"),
-                list_of(&policy, "web_groups"),
-            ]
-            .concat();
-            let of = |group: &Value| {
-                let text = group["name"].as_str().unwrap_or_default();
-                text.contains(&id) || policies.iter().any(|policy| text.contains(policy.as_str()))
-            };
-            places.push(place("groups in force", &groups, of, name_of));
-        }
-        places.push(self.objects::<Deployment>("Deployments", &id).await?);
-        places.push(self.objects::<ReplicaSet>("ReplicaSets", &id).await?);
-        places.push(self.objects::<Pod>("Pods", &id).await?);
-        places.push(self.objects::<Service>("Services", &id).await?);
-        places.push(self.objects::<Secret>("Secrets", &id).await?);
-        Ok(places)
-    }
-
-    /// Names of the groups, among those that the policies of a server bring along, that the firewall counts an address
-    /// to. None when the firewall can't be asked.
-    ///
-    /// # Errors
-    /// When the policies can't be listed.
-    pub async fn groups_of(
-        &self,
-        name: &str,
-        address: IpAddr,
-    ) -> Result<Option<Vec<String>>, Error> {
-        let policies = self.firewall_policies_of(name).await?;
-        let Some(firewall) = self.cluster.firewall_policy() else {
-            return Ok(None);
-        };
-        let own = |group: &Value| {
-            let text = group["name"].as_str().unwrap_or_default();
-            // Groups of addresses hold everybody; those of Pods are what a rule's source is.
-            !group["selectors"][0]["kubernetes"].is_null()
-                && policies
-                    .iter()
-                    .any(|policy| text.contains(&policy.name_any()))
-        };
-        let groups = list_of(&firewall, "smart_groups");
-        let holding = groups
-            .iter()
-            .filter(|group| own(group) && holds(&group["members"], address));
-        Ok(Some(holding.map(name_of).collect()))
-    }
-
-    async fn objects<K>(&self, what: &str, id: &str) -> Result<Place, Error>
-    where
-        K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + serde::de::DeserializeOwned,
-    {
-        let list = Api::<K>::namespaced(self.cluster.client(), RUNTIME_NAMESPACE)
-            .list(&ListParams::default())
-            .await
-            .map_err(Error::kubernetes(format!("list {what}")))?;
-        let of = |object: &K| object.name_any().starts_with(id);
-        Ok(place(what, &list.items, of, |object| object.name_any()))
-    }
-}
-
-/// Whether the gateway enforces an object as it is: the firewall says so in its status after the push.
-pub fn is_enforced(object: &DynamicObject) -> bool {
-    object.metadata.generation.is_some()
-        && object.data["status"]["lastReconciledGeneration"].as_i64() == object.metadata.generation
-}
-
-fn firewall_policy_kind() -> ApiResource {
-    ApiResource {
-        group: "networking.aviatrix.com".to_owned(),
-        version: "v1alpha1".to_owned(),
-        api_version: "networking.aviatrix.com/v1alpha1".to_owned(),
-        kind: "FirewallPolicy".to_owned(),
-        plural: "firewallpolicies".to_owned(),
-    }
-}
-
-/// Sorts what is in a place into the server's own and others'.
-fn place<T>(what: &str, all: &[T], of: impl Fn(&T) -> bool, name: impl Fn(&T) -> String) -> Place {
-    let found: Vec<String> = all.iter().filter(|&one| of(one)).map(name).collect();
-    Place {
-        what: what.to_owned(),
-        others: all.len() - found.len(),
-        found,
-    }
-}
-
-fn name_in(object: &Value) -> String {
-    name_of(&object["metadata"])
-}
-
-fn name_of(object: &Value) -> String {
-    object["name"].as_str().unwrap_or_default().to_owned()
-}
-
-fn list_of(policy: &Value, field: &str) -> Vec<Value> {
-    policy[field].as_array().cloned().unwrap_or_default()
-}
-
-/// Whether a list of addresses and ranges holds an address.
-fn holds(members: &Value, address: IpAddr) -> bool {
-    let members = members.as_array().into_iter().flatten();
-    members.filter_map(Value::as_str).any(|member| {
-        let (first, last) = member.split_once('-').unwrap_or((member, member));
-        match (first.parse::<IpAddr>(), last.parse::<IpAddr>()) {
-            (Ok(first), Ok(last)) => (first..=last).contains(&address),
-            _ => false,
-        }
-    })
 }
 
 fn has_ready_replica(deployment: Option<&Deployment>) -> bool {
@@ -722,24 +421,6 @@ fn has_ready_replica(deployment: Option<&Deployment>) -> bool {
         && status.and_then(|status| status.ready_replicas) == Some(1)
 }
 
-fn unwatched(kind: &str, name: &str, error: &kube::runtime::wait::Error) -> Error {
+pub(super) fn unwatched(kind: &str, name: &str, error: &kube::runtime::wait::Error) -> Error {
     Error::Fixture(format!("the {kind} {name} could not be watched: {error}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case(json!(["10.244.0.12"]), true)]
-    #[case(json!(["10.244.0.1-10.244.0.20"]), true)]
-    #[case(json!(["10.244.0.13", "fd00::1"]), false)]
-    #[case(json!([]), false)]
-    #[case(json!("10.244.0.12"), false)]
-    fn members_are_addresses_and_ranges(#[case] members: Value, #[case] expected: bool) {
-        let address = IpAddr::from([10, 244, 0, 12]);
-        assert_eq!(holds(&members, address), expected);
-    }
 }

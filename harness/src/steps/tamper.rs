@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::verdict::Rule;
 use crate::judge::CheckResult;
-use crate::lab::lifecycle::is_enforced;
+use crate::lab::policies::is_enforced;
 use crate::outcome::Outcome;
 use crate::world::{Failure, Scene, Step, World};
 

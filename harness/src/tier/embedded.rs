@@ -5,27 +5,24 @@
 //! orchestrator and the policy controller are Deployments whose images are roles of this binary; the internet is
 //! served in a namespace of its own behind the gateway.
 
-use std::collections::BTreeMap;
+mod bare;
+mod parts;
+mod witness;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::str::FromStr as _;
 use std::sync::Arc;
 
-use api_server::{Access, AccessEvent, AccessLog};
-use cluster::dns::{DnsQuery, Resolver, Transport};
-use cluster::network::{DNS_ADDRESS, NODE_ADDRESS, Network, POD_CIDR, VPC_RESOLVER_ADDRESS};
+use cluster::network::{NODE_ADDRESS, Network, POD_CIDR};
 use cluster::node_stage::DropReason;
-use cluster::{ApiServerBeyond, ClusterConfig, EmbeddedCluster, Image, RootFs};
+use cluster::{ApiServerBeyond, ClusterConfig, EmbeddedCluster};
 use fixtures::internet::{Internet, InternetHandle, Sockets};
-use fixtures::obot::config::DEFAULT_BASE_IMAGE;
-use fixtures::obot::install::{self, InstallConfig};
-use fixtures::receipt::{Receipt, ReceiptEvent};
+use fixtures::obot::install;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
-use kube::ResourceExt as _;
-use kube::api::{Api, DynamicObject, ListParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::{Api, ListParams};
 use mock_controller::controller::{ClusterRegistration, Controller, ControllerConfig};
 use mock_controller::fault::{Fault, Faults};
 use mock_controller::gateway::{Config as GatewayConfig, Gateway};
@@ -36,10 +33,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use bare::{bare, run_to_end};
+use parts::{create_all, images, installation, outside_client};
+use witness::{api_server_receipts, receipt_of, record_api_server, record_nodes};
+
 use super::firewall;
-use super::node_js;
 use super::tier_one::{self, Installed};
-use super::{Capabilities, Cluster, Crash, Error, FarEnds, IDLE_IMAGE};
+use super::{Capabilities, Cluster, Crash, Error, FarEnds};
 use crate::evidence::Recorder;
 use crate::evidence::observe::Captures;
 use crate::judge::{Protocol, StoppedOnNode};
@@ -245,195 +245,6 @@ fn cluster_config(
             Arc::new(move |query: &[u8]| zone.answer_over_tcp(query)),
         )
     }
-}
-
-/// A query to a resolver is a far end too: what leaves in a label has left.
-fn receipt_of(query: DnsQuery) -> Receipt {
-    let (endpoint, address) = match query.resolver {
-        Resolver::Cluster => ("cluster DNS", DNS_ADDRESS),
-        Resolver::Vpc => ("resolver of the VPC", VPC_RESOLVER_ADDRESS),
-    };
-    let transport = match query.transport {
-        Transport::Udp => "udp",
-        Transport::Tcp => "tcp",
-    };
-    Receipt {
-        at: query.at,
-        endpoint: endpoint.to_owned(),
-        local: SocketAddr::new(address.into(), 53),
-        peer: query.client,
-        canaries: fixtures::canary::find(query.name.as_bytes()),
-        event: ReceiptEvent::DnsQuery {
-            name: query.name,
-            record_type: query.record_type,
-            transport: transport.to_owned(),
-        },
-    }
-}
-
-/// The API server beyond the gateway is a far end too: what it is asked is a receipt.
-fn api_server_receipts(recorder: &Recorder) -> AccessLog {
-    let receipts = recorder.clone();
-    Arc::new(move |access: Access| {
-        let (event, canaries) = match access.event {
-            AccessEvent::Connected => (ReceiptEvent::Connected, Vec::new()),
-            AccessEvent::Request {
-                method,
-                path,
-                status,
-            } => {
-                let canaries = fixtures::canary::find(path.as_bytes());
-                let event = ReceiptEvent::Request {
-                    method,
-                    host: None,
-                    path,
-                    body_bytes: 0,
-                    status,
-                };
-                (event, canaries)
-            }
-        };
-        drop(receipts.receipt(Receipt {
-            at: jiff::Timestamp::now(),
-            endpoint: API_SERVER.to_owned(),
-            local: access.local,
-            peer: access.peer,
-            event,
-            canaries,
-        }));
-    })
-}
-
-/// Records that the ClusterIP of the API server stands for an address beyond the gateway.
-async fn record_api_server(client: &kube::Client, recorder: &Recorder) -> Result<(), Error> {
-    let service = Api::<Service>::namespaced(client.clone(), "default")
-        .get("kubernetes")
-        .await
-        .map_err(|error| Error::Cluster(error.to_string()))?;
-    let address = service.spec.and_then(|spec| spec.cluster_ip);
-    if let Some(address) = address.and_then(|address| address.parse().ok()) {
-        recorder.record(crate::evidence::Event::EndpointBeyond {
-            service: SocketAddr::new(address, 443),
-            endpoint: API_SERVER_ADDRESS.into(),
-        });
-    }
-    Ok(())
-}
-
-/// Records the addresses of the nodes: behind them Pods vanish when the cluster masquerades.
-async fn record_nodes(client: &kube::Client, recorder: &Recorder) -> Result<(), Error> {
-    let nodes = Api::<Node>::all(client.clone())
-        .list(&ListParams::default())
-        .await
-        .map_err(|error| Error::Cluster(format!("its Nodes could not be listed: {error}")))?;
-    for node in nodes {
-        let name = node.name_any();
-        let addresses = node.status.and_then(|status| status.addresses);
-        for address in addresses.into_iter().flatten() {
-            if let Ok(address) = address.address.parse() {
-                let name = name.clone();
-                recorder.record(crate::evidence::Event::NodeKnown { name, address });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Image names of the scenarios' manifests, and the role of this binary that each stands for.
-fn images(context: &RunContext) -> BTreeMap<String, Image> {
-    let image = |words: &[&str]| Image {
-        exe: context.binary.clone(),
-        entrypoint: ["containment", "serve"]
-            .iter()
-            .chain(words)
-            .map(|&word| word.to_owned())
-            .collect(),
-        env: Vec::new(),
-        root: RootFs::Minimal,
-    };
-    // Without Node there is no such image, and who needs one asks for it first ([`node_js::find`]).
-    let wrapper = node_js::find().ok().map(|node| {
-        let image = Image {
-            env: vec![("PATH".to_owned(), node.path(cluster::image::PATH))],
-            root: RootFs::HostWith(node.directories()),
-            ..image(&["stdio-wrapper"])
-        };
-        (DEFAULT_BASE_IMAGE.to_owned(), image)
-    });
-    let mut images = BTreeMap::from([
-        (OBOT_IMAGE.to_owned(), image(&["obot"])),
-        (
-            POLICY_CONTROLLER_IMAGE.to_owned(),
-            image(&["policy-controller"]),
-        ),
-        (
-            "containment.test/ehr-sync:1.0.0".to_owned(),
-            image(&["mcp-server", "--dependency", "compromised"]),
-        ),
-        (
-            "containment.test/fetcher:1.0.0".to_owned(),
-            image(&["mcp-server", "--dependency", "clean"]),
-        ),
-        (IDLE_IMAGE.to_owned(), image(&["idle"])),
-    ]);
-    images.extend(wrapper);
-    images
-}
-
-fn installation(context: &RunContext, setup: &Setup) -> InstallConfig {
-    let mut config = InstallConfig::new(OBOT_IMAGE, POLICY_CONTROLLER_IMAGE);
-    config.storage_token = Some(STORAGE_TOKEN.to_owned());
-    config.network_policy = !setup.without_network_policy;
-    if setup.default_deny_setting {
-        config.obot_env.push((
-            "OBOT_SERVER_MCPDEFAULT_DENY_ALL_EGRESS".to_owned(),
-            "true".to_owned(),
-        ));
-    }
-    if !context.faults.is_empty() {
-        let fault = ("CONTAINMENT_FAULT".to_owned(), context.faults.join(","));
-        config.obot_env.push(fault.clone());
-        config.provider_env.push(fault);
-    }
-    config
-}
-
-/// A client that comes from outside the cluster, over TLS, as the vendor's controller and every user does.
-async fn outside_client(cluster: &EmbeddedCluster) -> Result<kube::Client, Error> {
-    let failed = |error: String| Error::Cluster(format!("its kubeconfig is of no use: {error}"));
-    let kubeconfig =
-        Kubeconfig::from_yaml(&cluster.kubeconfig()).map_err(|error| failed(error.to_string()))?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .map_err(|error| failed(error.to_string()))?;
-    kube::Client::try_from(config).map_err(|error| failed(error.to_string()))
-}
-
-/// Creates objects of any kind, one after the other.
-async fn create_all(client: &kube::Client, objects: &[Value]) -> Result<(), Error> {
-    for object in objects {
-        let object: DynamicObject = serde_json::from_value(object.clone())
-            .map_err(|error| Error::Cluster(error.to_string()))?;
-        let name = object.metadata.name.clone().unwrap_or_default();
-        let types = object.types.clone().unwrap_or_default();
-        let refused = |error: &dyn std::fmt::Display| {
-            Error::Cluster(format!(
-                "{} {name} could not be created: {error}",
-                types.kind
-            ))
-        };
-        let gvk =
-            kube::core::GroupVersionKind::try_from(&types).map_err(|error| refused(&error))?;
-        let resource = kube::api::ApiResource::from_gvk(&gvk);
-        let api: Api<DynamicObject> = match &object.metadata.namespace {
-            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-            None => Api::all_with(client.clone(), &resource),
-        };
-        api.create(&PostParams::default(), &object)
-            .await
-            .map_err(|error| refused(&error))?;
-    }
-    Ok(())
 }
 
 /// Sockets in the namespace beyond the gateway.
@@ -726,58 +537,4 @@ async fn orchestrator_addresses(client: &kube::Client) -> Result<Vec<String>, Er
         .map_err(|error| Error::Cluster(format!("its Pods could not be listed: {error}")))?;
     let addresses = pods.into_iter().filter_map(|pod| pod.status?.pod_ip);
     Ok(addresses.map(|address| format!("{address}/32")).collect())
-}
-
-/// A cluster with nothing of the system in it, for measurements.
-///
-/// # Errors
-/// When it does not start.
-pub(crate) async fn bare(
-    context: &RunContext,
-    recorder: &Recorder,
-) -> Result<EmbeddedCluster, Error> {
-    let gateway = Gateway::new(
-        GatewayConfig::new(GATEWAY_ADDRESS),
-        Faults::default(),
-        context.seed,
-        Arc::new(Snapshot::deny_all()),
-    );
-    let setup = Setup::default();
-    EmbeddedCluster::start(cluster_config(
-        context,
-        &setup,
-        &context.internet.ipv4_only(),
-        recorder,
-        gateway,
-    ))
-    .await
-    .map_err(|error| Error::Cluster(error.to_string()))
-}
-
-/// Creates a Pod and waits until it succeeded.
-///
-/// # Errors
-/// When it can't be created or fails.
-pub(crate) async fn run_to_end(cluster: &EmbeddedCluster, pod: Value) -> Result<(), Error> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Error::Cluster(format!("the Pod could not be run: {error}"))
-    };
-    let pod: Pod = serde_json::from_value(pod).map_err(|error| failed(&error))?;
-    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-    let api = Api::<Pod>::namespaced(cluster.client(), &namespace);
-    api.create(&PostParams::default(), &pod)
-        .await
-        .map_err(|error| failed(&error))?;
-    let phase = |pod: Option<&Pod>| {
-        pod.and_then(|pod| pod.status.as_ref())
-            .and_then(|status| status.phase.clone())
-    };
-    let ended = |pod: Option<&Pod>| matches!(phase(pod).as_deref(), Some("Succeeded" | "Failed"));
-    let pod = kube::runtime::wait::await_condition(api, &name, ended)
-        .await
-        .map_err(|error| failed(&error))?;
-    match phase(pod.as_ref()).as_deref() {
-        Some("Succeeded") => Ok(()),
-        other => Err(failed(&format!("it ended as {other:?}"))),
-    }
 }

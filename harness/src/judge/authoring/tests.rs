@@ -2,6 +2,8 @@
 
 use rstest::rstest;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::outcome::Outcome;
 

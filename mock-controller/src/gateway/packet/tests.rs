@@ -91,7 +91,7 @@ proptest! {
     ) {
         let at = at.index(bytes.len());
         prop_assert_eq!(parse(&bytes[..at]).map(drop), Err(DropReason::Malformed));
-        let mut changed = bytes.clone();
+        let mut changed = bytes;
         changed[at] ^= 1 << bit;
         match parse(&changed) {
             Err(_) => {}

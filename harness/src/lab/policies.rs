@@ -1,0 +1,158 @@
+//! Policy objects as an administrator handles them: read, edited, deleted and written by hand, and awaited until the
+//! gateway enforces them.
+
+use kube::ResourceExt as _;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
+use kube::runtime::wait::await_condition;
+use serde_json::{Value, json};
+
+use super::lifecycle::{LOOK_AGAIN, SERVER_LABEL, unwatched};
+use super::{Error, Lab, RUNTIME_NAMESPACE};
+
+impl Lab {
+    /// FirewallPolicies that belong to a server.
+    ///
+    /// # Errors
+    /// When they can't be listed.
+    pub async fn firewall_policies_of(&self, name: &str) -> Result<Vec<DynamicObject>, Error> {
+        let id = self.id_of(name)?;
+        let selector = ListParams::default().labels(&format!("{SERVER_LABEL}={id}"));
+        let list = self.firewall_policies().list(&selector).await;
+        let list = list.map_err(Error::kubernetes("list FirewallPolicies"))?;
+        Ok(list.items)
+    }
+
+    /// The one FirewallPolicy of a server, once the gateway enforces it.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub async fn firewall_policy_of(&self, name: &str) -> Result<DynamicObject, Error> {
+        let deadline = self.context.deadlines.policy_enforced;
+        let one = async {
+            loop {
+                match self.firewall_policies_of(name).await?.as_slice() {
+                    [one] if is_enforced(one) => return Ok::<_, Error>(one.clone()),
+                    _ => tokio::time::sleep(LOOK_AGAIN).await,
+                }
+            }
+        };
+        let what = format!("the FirewallPolicy of {name:?} to be enforced");
+        self.waiting.until(what, deadline, one).await?
+    }
+
+    /// Replaces the spec of a FirewallPolicy by hand; the answer is the object as the API server took it.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn edit_by_hand(
+        &self,
+        object: &DynamicObject,
+        spec: &Value,
+    ) -> Result<DynamicObject, Error> {
+        let name = object.name_any();
+        let patch = Patch::Merge(json!({"spec": spec}));
+        self.firewall_policies()
+            .patch(&name, &PatchParams::default(), &patch)
+            .await
+            .map_err(Error::kubernetes(format!("edit the FirewallPolicy {name}")))
+    }
+
+    /// Deletes a FirewallPolicy by hand.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn delete_by_hand(&self, object: &DynamicObject) -> Result<(), Error> {
+        let name = object.name_any();
+        self.firewall_policies()
+            .delete(&name, &DeleteParams::default())
+            .await
+            .map(drop)
+            .map_err(Error::kubernetes(format!(
+                "delete the FirewallPolicy {name}"
+            )))
+    }
+
+    /// Writes a FirewallPolicy by hand and waits until the gateway enforces it.
+    ///
+    /// # Errors
+    /// When the API server refuses it, or the firewall does not take it in time.
+    pub async fn write_by_hand(&self, name: &str, spec: &Value) -> Result<DynamicObject, Error> {
+        let object = DynamicObject::new(name, &firewall_policy_kind())
+            .within(RUNTIME_NAMESPACE)
+            .data(json!({ "spec": spec }));
+        self.firewall_policies()
+            .create(&PostParams::default(), &object)
+            .await
+            .map_err(Error::kubernetes(format!(
+                "create the FirewallPolicy {name}"
+            )))?;
+        let enforced = self.await_policy(name, is_enforced).await?;
+        enforced.ok_or_else(|| {
+            Error::Fixture(format!(
+                "the firewall did not take the FirewallPolicy {name} in time"
+            ))
+        })
+    }
+
+    /// Waits until a FirewallPolicy is as `wanted` says; none when that does not come within the stated bound.
+    ///
+    /// # Errors
+    /// When it can't be watched.
+    pub async fn await_policy(
+        &self,
+        name: &str,
+        wanted: impl Fn(&DynamicObject) -> bool,
+    ) -> Result<Option<DynamicObject>, Error> {
+        let bound = self.context.deadlines.policy_update_bound;
+        let condition = |object: Option<&DynamicObject>| object.is_some_and(&wanted);
+        let awaited = self
+            .waiting
+            .until(
+                format!("the FirewallPolicy {name} to be as it should"),
+                bound,
+                await_condition(self.firewall_policies(), name, condition),
+            )
+            .await;
+        match awaited {
+            Err(_) => Ok(None),
+            Ok(found) => found.map_err(|error| unwatched("FirewallPolicy", name, &error)),
+        }
+    }
+
+    /// A FirewallPolicy as it is now.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub async fn policy_now(&self, name: &str) -> Result<Option<DynamicObject>, Error> {
+        self.firewall_policies()
+            .get_opt(name)
+            .await
+            .map_err(Error::kubernetes(format!("read the FirewallPolicy {name}")))
+    }
+
+    pub(super) fn firewall_policies(&self) -> Api<DynamicObject> {
+        Api::namespaced_with(
+            self.cluster.client(),
+            RUNTIME_NAMESPACE,
+            &firewall_policy_kind(),
+        )
+    }
+}
+
+/// Whether the gateway enforces an object as it is: the firewall says so in its status after the push.
+pub fn is_enforced(object: &DynamicObject) -> bool {
+    object.metadata.generation.is_some()
+        && object.data["status"]["lastReconciledGeneration"].as_i64() == object.metadata.generation
+}
+
+fn firewall_policy_kind() -> ApiResource {
+    ApiResource {
+        group: "networking.aviatrix.com".to_owned(),
+        version: "v1alpha1".to_owned(),
+        api_version: "networking.aviatrix.com/v1alpha1".to_owned(),
+        kind: "FirewallPolicy".to_owned(),
+        plural: "firewallpolicies".to_owned(),
+    }
+}

@@ -1,0 +1,110 @@
+//! Who else saw something: resolvers, the API server and the nodes, as evidence.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use api_server::{Access, AccessEvent, AccessLog};
+use cluster::dns::{DnsQuery, Resolver, Transport};
+use cluster::network::{DNS_ADDRESS, VPC_RESOLVER_ADDRESS};
+use fixtures::receipt::{Receipt, ReceiptEvent};
+use k8s_openapi::api::core::v1::{Node, Service};
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams};
+
+use super::{API_SERVER, API_SERVER_ADDRESS};
+use crate::evidence::Recorder;
+use crate::tier::Error;
+/// A query to a resolver is a far end too: what leaves in a label has left.
+pub(super) fn receipt_of(query: DnsQuery) -> Receipt {
+    let (endpoint, address) = match query.resolver {
+        Resolver::Cluster => ("cluster DNS", DNS_ADDRESS),
+        Resolver::Vpc => ("resolver of the VPC", VPC_RESOLVER_ADDRESS),
+    };
+    let transport = match query.transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+    };
+    Receipt {
+        at: query.at,
+        endpoint: endpoint.to_owned(),
+        local: SocketAddr::new(address.into(), 53),
+        peer: query.client,
+        canaries: fixtures::canary::find(query.name.as_bytes()),
+        event: ReceiptEvent::DnsQuery {
+            name: query.name,
+            record_type: query.record_type,
+            transport: transport.to_owned(),
+        },
+    }
+}
+
+/// The API server beyond the gateway is a far end too: what it is asked is a receipt.
+pub(super) fn api_server_receipts(recorder: &Recorder) -> AccessLog {
+    let receipts = recorder.clone();
+    Arc::new(move |access: Access| {
+        let (event, canaries) = match access.event {
+            AccessEvent::Connected => (ReceiptEvent::Connected, Vec::new()),
+            AccessEvent::Request {
+                method,
+                path,
+                status,
+            } => {
+                let canaries = fixtures::canary::find(path.as_bytes());
+                let event = ReceiptEvent::Request {
+                    method,
+                    host: None,
+                    path,
+                    body_bytes: 0,
+                    status,
+                };
+                (event, canaries)
+            }
+        };
+        drop(receipts.receipt(Receipt {
+            at: jiff::Timestamp::now(),
+            endpoint: API_SERVER.to_owned(),
+            local: access.local,
+            peer: access.peer,
+            event,
+            canaries,
+        }));
+    })
+}
+
+/// Records that the ClusterIP of the API server stands for an address beyond the gateway.
+pub(super) async fn record_api_server(
+    client: &kube::Client,
+    recorder: &Recorder,
+) -> Result<(), Error> {
+    let service = Api::<Service>::namespaced(client.clone(), "default")
+        .get("kubernetes")
+        .await
+        .map_err(|error| Error::Cluster(error.to_string()))?;
+    let address = service.spec.and_then(|spec| spec.cluster_ip);
+    if let Some(address) = address.and_then(|address| address.parse().ok()) {
+        recorder.record(crate::evidence::Event::EndpointBeyond {
+            service: SocketAddr::new(address, 443),
+            endpoint: API_SERVER_ADDRESS.into(),
+        });
+    }
+    Ok(())
+}
+
+/// Records the addresses of the nodes: behind them Pods vanish when the cluster masquerades.
+pub(super) async fn record_nodes(client: &kube::Client, recorder: &Recorder) -> Result<(), Error> {
+    let nodes = Api::<Node>::all(client.clone())
+        .list(&ListParams::default())
+        .await
+        .map_err(|error| Error::Cluster(format!("its Nodes could not be listed: {error}")))?;
+    for node in nodes {
+        let name = node.name_any();
+        let addresses = node.status.and_then(|status| status.addresses);
+        for address in addresses.into_iter().flatten() {
+            if let Ok(address) = address.address.parse() {
+                let name = name.clone();
+                recorder.record(crate::evidence::Event::NodeKnown { name, address });
+            }
+        }
+    }
+    Ok(())
+}

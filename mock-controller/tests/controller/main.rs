@@ -1,0 +1,315 @@
+//! The controller against an API server: objects and pods come and go, and what the gateway was given follows.
+#![allow(clippy::unwrap_used)]
+
+mod faults;
+mod setup;
+
+use std::sync::Arc;
+
+use api_server::ApiServer;
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+    runtime::wait::await_condition,
+};
+use mock_controller::{
+    controller::ClusterRegistration,
+    crd::{FirewallPolicy, WebgroupPolicy},
+    fault::Faults,
+    policy::Snapshot,
+    store::FEATURE_K8S_DCF_POLICIES,
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use setup::*;
+
+#[tokio::test]
+async fn a_policy_is_enforced_for_the_pods_it_selects_and_its_status_says_so() {
+    let world = World::start(Faults::default()).await;
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    assert_eq!(
+        world.decide("10.244.0.10", "fhir.ehr.test"),
+        deny("default action")
+    );
+
+    world.apply(&["fhir.ehr.test"]).await;
+    assert_eq!(
+        world.decide("10.244.0.10", "fhir.ehr.test"),
+        allow("allow-approved-egress")
+    );
+    assert_eq!(
+        world.decide("10.244.0.10", "evil.test"),
+        deny("deny-all-external")
+    );
+    assert_eq!(
+        world.decide("10.244.0.11", "fhir.ehr.test"),
+        deny("default action")
+    );
+
+    let reconciled = |object: Option<&FirewallPolicy>| {
+        object.is_some_and(|object| {
+            let status = object.status.as_ref();
+            status.is_some_and(|status| {
+                status.last_reconciled_generation == object.metadata.generation
+            })
+        })
+    };
+    let object = deadline(await_condition(world.policies(), POLICY, reconciled))
+        .await
+        .unwrap()
+        .unwrap();
+    let status = object.status.unwrap();
+    assert!(status.ruleset.is_some() && status.attachment_point.is_some());
+    assert!(status.web_groups[0].uuid.is_some() && status.smart_groups[0].uuid.is_some());
+    world.event(POLICY, "CreatePolicySuccess").await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_lost_its_policy_is_given_it_again() {
+    let world = World::start(Faults::default()).await;
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    world.apply(&["fhir.ehr.test"]).await;
+    *world.gateway.enforced.lock().unwrap() = Arc::new(Snapshot::deny_all());
+    assert!(!world.permits("10.244.0.10", "fhir.ehr.test"));
+
+    let before = world.controller.push_again();
+    deadline(
+        world
+            .controller
+            .enforced(|push| push.generation > before && !push.objects.is_empty()),
+    )
+    .await;
+    assert!(world.permits("10.244.0.10", "fhir.ehr.test"));
+}
+
+#[tokio::test]
+async fn every_change_is_followed() {
+    let world = World::start(Faults::default()).await;
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    let first = world.apply(&["fhir.ehr.test"]).await;
+
+    let second = world.apply(&["fhir.ehr.test", "labs.test"]).await;
+    assert!(second.generation > first.generation);
+    assert!(world.permits("10.244.0.10", "labs.test"));
+    world.apply(&["fhir.ehr.test"]).await;
+    assert!(!world.permits("10.244.0.10", "labs.test"));
+
+    world.readdress("ehr-1", "10.244.0.20").await;
+    assert!(world.permits("10.244.0.20", "fhir.ehr.test"));
+    assert_eq!(
+        world.decide("10.244.0.10", "fhir.ehr.test"),
+        deny("default action"),
+        "the old address is forgotten"
+    );
+
+    world
+        .pods()
+        .delete("ehr-1", &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    deadline(world.controller.enforced(|push| push.addresses.is_empty())).await;
+    assert_eq!(
+        world.decide("10.244.0.20", "fhir.ehr.test"),
+        deny("default action")
+    );
+
+    world.run_pod("ehr-2", "ehr", "10.244.0.30").await;
+    assert!(world.permits("10.244.0.30", "fhir.ehr.test"));
+    world
+        .policies()
+        .delete(POLICY, &DeleteParams::default())
+        .await
+        .unwrap();
+    deadline(world.controller.enforced(|push| push.objects.is_empty())).await;
+    assert_eq!(
+        world.decide("10.244.0.30", "fhir.ehr.test"),
+        deny("default action")
+    );
+}
+
+#[tokio::test]
+async fn the_status_waits_for_the_gateway() {
+    let client = ApiServer::kubernetes(api_server::Config::default()).client("default");
+    install_crds(&client).await;
+    let world = World::onboard(client, Faults::default(), 1).await;
+    let before = deadline(world.controller.enforced(|_| true)).await;
+    deadline(world.gateway.asked.acquire())
+        .await
+        .unwrap()
+        .forget();
+
+    let generation = world
+        .apply_unawaited(POLICY, server_spec(&["fhir.ehr.test"]))
+        .await;
+    deadline(world.gateway.asked.acquire())
+        .await
+        .unwrap()
+        .forget();
+    let object = world.policies().get(POLICY).await.unwrap();
+    assert!(object.status.is_none(), "not enforced, so not reported");
+    assert_eq!(
+        deadline(world.controller.enforced(|_| true))
+            .await
+            .generation,
+        before.generation
+    );
+
+    world.gateway.may_enforce.add_permits(1);
+    let reconciled = |object: Option<&FirewallPolicy>| {
+        let status = object.and_then(|object| object.status.as_ref());
+        status.is_some_and(|status| status.last_reconciled_generation == Some(generation))
+    };
+    deadline(await_condition(world.policies(), POLICY, reconciled))
+        .await
+        .unwrap();
+    assert_eq!(
+        deadline(world.controller.enforced(|_| true))
+            .await
+            .generation,
+        before.generation + 1
+    );
+}
+
+#[tokio::test]
+async fn a_broken_object_is_announced_and_its_neighbours_live_on() {
+    let world = World::start(Faults::default()).await;
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    world.run_pod("crm-1", "crm", "10.244.0.11").await;
+    // The schema lets it pass: an action is not required.
+    let broken = json!({"rules": [{"name": "r", "selector": {"matchLabels": {"app": "crm"}},
+        "destinationSmartGroups": [{"name": "Public Internet"}]}]});
+    world.apply_unawaited("broken", broken).await;
+    let push = deadline(
+        world
+            .controller
+            .enforced(|push| push.rejected.contains_key(&object("broken"))),
+    )
+    .await;
+    assert!(push.rejected[&object("broken")].contains("action is missing"));
+    let event = world.event("broken", "CreatePolicyFailed").await;
+    assert_eq!(event.type_.as_deref(), Some("Warning"));
+    world.apply(&["fhir.ehr.test"]).await;
+    assert!(world.permits("10.244.0.10", "fhir.ehr.test"));
+    assert_eq!(
+        world.decide("10.244.0.11", "fhir.ehr.test"),
+        deny("rejected-object")
+    );
+    assert!(
+        world
+            .policies()
+            .get("broken")
+            .await
+            .unwrap()
+            .status
+            .is_none()
+    );
+}
+
+#[tokio::test]
+async fn webgroup_policies_get_their_status_too() {
+    let world = World::start(Faults::default()).await;
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    let api = Api::<WebgroupPolicy>::namespaced(world.client.clone(), "mcp");
+    let policy = json!({"apiVersion": "networking.aviatrix.com/v1alpha1", "kind": "WebgroupPolicy",
+        "metadata": {"name": "packages"}, "spec": {"allowedDomains": ["packages.test"]}});
+    api.create(
+        &PostParams::default(),
+        &serde_json::from_value(policy).unwrap(),
+    )
+    .await
+    .unwrap();
+    let filled = |object: Option<&WebgroupPolicy>| {
+        let status = object.and_then(|object| object.status.as_ref());
+        status.is_some_and(|status| {
+            status.smart_group_uuid.is_some() && status.app_domain_uuid.is_some()
+        })
+    };
+    deadline(await_condition(api, "packages", filled))
+        .await
+        .unwrap();
+    assert_eq!(
+        world.decide("10.244.0.10", "packages.test"),
+        allow("allowed-domains")
+    );
+}
+
+#[tokio::test]
+async fn while_the_feature_is_off_objects_are_no_ops() {
+    let world = World::start(Faults::default()).await;
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    world.apply(&["fhir.ehr.test"]).await;
+    world
+        .controller
+        .configure(|store| store.set_feature(FEATURE_K8S_DCF_POLICIES, false));
+    deadline(world.controller.enforced(|push| push.objects.is_empty())).await;
+    assert_eq!(
+        world.decide("10.244.0.10", "fhir.ehr.test"),
+        deny("default action")
+    );
+    world
+        .controller
+        .configure(|store| store.set_feature(FEATURE_K8S_DCF_POLICIES, true));
+    deadline(world.controller.enforced(|push| !push.objects.is_empty())).await;
+    assert!(world.permits("10.244.0.10", "fhir.ehr.test"));
+}
+
+#[tokio::test]
+async fn definitions_may_come_after_the_controller() {
+    let client = ApiServer::kubernetes(api_server::Config::default()).client("default");
+    let world = World::onboard(client.clone(), Faults::default(), UNBOUNDED).await;
+    deadline(world.controller.enforced(|_| true)).await;
+    install_crds(&client).await;
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    world.apply(&["fhir.ehr.test"]).await;
+    assert!(world.permits("10.244.0.10", "fhir.ehr.test"));
+}
+
+#[tokio::test]
+async fn a_uuid_leads_back_to_its_object_even_after_the_object_is_gone() {
+    let world = World::start(Faults::default()).await;
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    world.apply(&["fhir.ehr.test"]).await;
+    let export = world.controller.export();
+    assert_eq!(export["lists"][0]["rules"][1]["name"], "deny-all-external");
+    assert_eq!(export["default_action"]["action"], "DENY");
+    let groups = export["smart_groups"].as_array().unwrap();
+    let source = &export["lists"][0]["rules"][1]["sources"][0];
+    let source = groups
+        .iter()
+        .find(|group| group["uuid"] == *source)
+        .unwrap();
+    assert_eq!(source["members"], json!(["10.244.0.10"]));
+
+    let uuid = serde_json::from_value(export["lists"][0]["rules"][1]["uuid"].clone()).unwrap();
+    world
+        .policies()
+        .delete(POLICY, &DeleteParams::default())
+        .await
+        .unwrap();
+    deadline(world.controller.enforced(|push| push.objects.is_empty())).await;
+    let description = world.controller.describe_rule(uuid).unwrap();
+    assert_eq!(
+        (description.rule.as_str(), description.object),
+        ("deny-all-external", Some(object(POLICY)))
+    );
+}
+
+#[tokio::test]
+async fn one_id_is_one_cluster() {
+    let world = World::start(Faults::default()).await;
+    deadline(world.controller.enforced(|_| true)).await;
+    let registration = ClusterRegistration {
+        id: CLUSTER.into(),
+        client: world.client.clone(),
+    };
+    let link = Arc::new(world.gateway.clone());
+    let again = Arc::clone(&world.controller).run(registration, link, CancellationToken::new());
+    assert!(
+        deadline(again)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains(CLUSTER)
+    );
+}
