@@ -168,8 +168,7 @@ mod tests {
         let case = case();
         let text = render(&case, &results(&case));
         let plain = anstream::adapter::strip_str(&text).to_string();
-        let expected = "\
-  default action: deny, logged; default-deny setting: off
+        let expected = "  default action: deny, logged; default-deny setting: off
   ash    far.test, *.a.test
   birch  no list, denyAllEgress: true
 
