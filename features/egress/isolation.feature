@@ -30,7 +30,7 @@ Feature: One server's list is nobody else's
   # destination may leave.
   @EGR-02 @EGR-04 @EGR-29 @EGR-30 @EGR-33
   Scenario: A Pod is governed from its first packet, whatever address it gets
-    Given a new pod takes the lowest address that is free
+    Given a new pod takes the lowest free address that was not its own server's
     And the orchestrator is given the server "ehr-sync", whose list holds "fhir.stolaf-hospital.test"
     Then the orchestrator has a policy for "ehr-sync" before anything of it runs
     When the server "ehr-sync" is launched
@@ -56,7 +56,7 @@ Feature: One server's list is nobody else's
 
   @EGR-02 @EGR-04 @EGR-30
   Scenario: A Pod without a policy inherits none with its address
-    Given a new pod takes the lowest address that is free
+    Given a new pod takes the lowest free address that was not its own server's
     And the orchestrator runs the server "ehr-sync", whose list holds "fhir.stolaf-hospital.test"
     When the pod of "ehr-sync" requests "https://fhir.stolaf-hospital.test/"
     Then the request completes and the gateway logged the permit

@@ -98,7 +98,7 @@ pub struct Setup {
     pub default_deny_setting: bool,
     /// Permits of the firewall's Tier 1 that stand before anything starts.
     pub tier_one: Vec<TierOne>,
-    /// A new Pod takes the lowest free address, which may have been another Pod's just now.
+    /// A new Pod takes the lowest free address that was not its own server's, though maybe another's just now.
     pub reuse_addresses: bool,
     /// The API server lies beyond the gateway, as a managed one with a public endpoint does.
     pub api_server_beyond: bool,

@@ -47,6 +47,8 @@ faults! {
     DomainPermitIgnored = "domain-permit-ignored",
     /// The administrator's permits apply to every source, whatever SmartGroup they name.
     PermitSourceIgnored = "permit-source-ignored",
+    /// An address in a SmartGroup stands for its whole /24 (IPv6: /120).
+    AddressWidened = "address-widened",
     /// Of all policy objects only one is compiled: the last one wins.
     OnePolicyOnly = "one-policy-only",
     /// The order between policy objects follows their arrival: the newest comes first.

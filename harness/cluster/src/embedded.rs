@@ -61,7 +61,7 @@ pub struct ClusterConfig {
     pub seed: u64,
     /// Whether the API server enforces RBAC for service accounts.
     pub rbac: bool,
-    /// A new Pod takes the lowest free address instead of the next one.
+    /// A new Pod takes the lowest free address that was not its own application's, instead of the next one.
     pub reuse_addresses: bool,
     /// Deliberate defects. Empty in every run that may be believed.
     pub faults: ClusterFaults,

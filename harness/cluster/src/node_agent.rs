@@ -98,8 +98,8 @@ pub struct NodeAgentConfig {
     pub log_dir: Option<PathBuf>,
     /// The first Pod's address; later Pods get the following ones.
     pub first_address: Ipv4Addr,
-    /// A new Pod takes the lowest free address, so that one just released comes back at once. Off: addresses
-    /// come back only after all others were used.
+    /// A new Pod takes the lowest free address that no Pod of its own application (label `app`) held last, so that one
+    /// just released comes back at once, to another. Off: addresses come back only after all others were used.
     pub reuse_addresses: bool,
     pub cluster_dns: Ipv4Addr,
     pub cluster_domain: String,

@@ -27,7 +27,7 @@ pub struct Life {
     pub(super) outage: Option<Outage>,
 }
 
-#[given("a new pod takes the lowest address that is free")]
+#[given("a new pod takes the lowest free address that was not its own server's")]
 async fn reuse_addresses(world: &mut World) -> Step {
     world
         .act(async |scene| scene.set_up(|setup| setup.reuse_addresses = true))

@@ -40,6 +40,16 @@ impl Cidr {
         Some(Self { first, prefix })
     }
 
+    /// The block that is `bits` bits wider: it holds this one and its neighbours.
+    pub(crate) fn widened(self, bits: u8) -> Self {
+        Self::new(self.first, self.prefix.saturating_sub(bits)).unwrap_or(self)
+    }
+
+    /// One address alone.
+    pub(crate) fn is_single(self) -> bool {
+        self.first == self.last()
+    }
+
     fn last(self) -> IpAddr {
         let prefix = u32::from(self.prefix);
         match self.first {

@@ -49,7 +49,9 @@ pub(super) fn distort(
             Fault::CidrPermitIgnored | Fault::DomainPermitIgnored | Fault::PermitSourceIgnored => {
                 administrators_permits(policy, fault);
             }
-            Fault::LabelSelectorIgnored | Fault::NamespaceIgnored => selectors(policy, fault),
+            Fault::LabelSelectorIgnored | Fault::NamespaceIgnored | Fault::AddressWidened => {
+                selectors(policy, fault);
+            }
             Fault::DomainSuffixMatch
             | Fault::DomainPrefixMatch
             | Fault::WildcardLiteral
@@ -159,8 +161,16 @@ fn selectors(policy: &mut Policy, fault: Fault) {
             Selector::Kubernetes(selector) if fault == Fault::NamespaceIgnored => {
                 selector.namespace = None;
             }
-            Selector::Kubernetes(selector) => selector.labels.clear(),
-            Selector::Cidr(_) | Selector::Group(_) | Selector::PublicInternet => {}
+            Selector::Kubernetes(selector) if fault == Fault::LabelSelectorIgnored => {
+                selector.labels.clear();
+            }
+            Selector::Cidr(cidr) if fault == Fault::AddressWidened && cidr.is_single() => {
+                *cidr = cidr.widened(8);
+            }
+            Selector::Kubernetes(_)
+            | Selector::Cidr(_)
+            | Selector::Group(_)
+            | Selector::PublicInternet => {}
         }
     }
 }

@@ -206,13 +206,14 @@ impl Worker {
         self.agent
             .spawner
             .remove_empty_dir(&empty_dir(&self.pod, ""));
-        if wanted != Desired::Gone {
-            self.report().await;
-            self.delete().await;
-        }
+        // Before the object goes: who waits for its end may count on the address being free.
         let address = self.shared.lock().address;
         if let Some(address) = address {
             self.agent.release(address);
+        }
+        if wanted != Desired::Gone {
+            self.report().await;
+            self.delete().await;
         }
     }
 
@@ -305,7 +306,10 @@ impl Worker {
     }
 
     async fn attach(&self) -> Result<(Ipv4Addr, Attachment), NoNetwork> {
-        let address = self.agent.addresses().take().ok_or(NoNetwork::Exhausted)?;
+        let app = self.pod.labels().get("app").cloned();
+        let holder = app.unwrap_or_else(|| self.pod.name_any());
+        let address = self.agent.addresses().take(&holder);
+        let address = address.ok_or(NoNetwork::Exhausted)?;
         let network = self.agent.network.clone();
         let attached = tokio::task::spawn_blocking(move || network.attach(address)).await;
         match attached {

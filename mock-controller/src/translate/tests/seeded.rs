@@ -140,6 +140,7 @@ const STRANGER: u8 = 99;
 #[case(Fault::CidrPermitIgnored, to_api_server(STRANGER), ["permit api-server", "deny default action"])]
 #[case(Fault::DomainPermitIgnored, sni(ORCHESTRATOR, "charts.test"), ["permit charts", "deny default action"])]
 #[case(Fault::PermitSourceIgnored, sni(EHR, "charts.test"), ["deny deny-all-external", "permit charts"])]
+#[case(Fault::AddressWidened, sni(STRANGER, "charts.test"), ["deny default action", "permit charts"])]
 #[case(Fault::OnePolicyOnly, sni(EHR, "fhir.ehr.test"), ["permit allow-approved-egress", "deny default action"])]
 #[case(Fault::NamespaceIgnored, sni(NAMESAKE, "fhir.ehr.test"), ["deny default action", "permit allow-approved-egress"])]
 #[case(Fault::EmptyGroupMatchesAll, sni(STRANGER, "gone.test"), ["deny default action", "permit allow-approved-egress"])]
