@@ -105,14 +105,18 @@ impl NodeStage {
         &self.config
     }
 
-    /// Flows whose endpoint is gone are forgotten, so that clients of datagrams find the new one.
+    /// Flows of datagrams whose endpoint is gone are forgotten, so that clients find the new one, as kube-proxy has it. A
+    /// TCP connection stays translated while its endpoint has an address: its last segments must reach the client as
+    /// those of the service.
     pub fn set_services(&mut self, table: ServiceTable) {
         self.balancer.set(table);
         let (balancer, services) = (&self.balancer, self.config.services);
         self.flows.forget(|flow| {
-            service_port(services, &flow.original).is_some_and(|port| {
-                endpoint(&flow.translated).is_none_or(|endpoint| !balancer.serves(&port, &endpoint))
-            })
+            flow.original.protocol != Protocol::Tcp
+                && service_port(services, &flow.original).is_some_and(|port| {
+                    endpoint(&flow.translated)
+                        .is_none_or(|endpoint| !balancer.serves(&port, &endpoint))
+                })
         });
     }
 

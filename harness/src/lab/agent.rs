@@ -6,7 +6,10 @@
 use rmcp::ServiceExt;
 use rmcp::model::CallToolRequestParams;
 use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use serde_json::{Map, Value};
+
+use super::orchestrator::http_client;
 
 /// What went wrong between the agent and the server.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +58,10 @@ pub async fn call_tool(
     tool: &str,
     arguments: Map<String, Value>,
 ) -> Result<ToolAnswer, Error> {
-    let transport = StreamableHttpClientTransport::from_uri(url);
+    let transport = StreamableHttpClientTransport::with_client(
+        http_client(url),
+        StreamableHttpClientTransportConfig::with_uri(url),
+    );
     let session =
         ().serve(transport)
             .await

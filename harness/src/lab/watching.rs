@@ -169,12 +169,19 @@ pub(super) fn follow_output(
             follow: true,
             ..LogParams::default()
         };
+        let failed = |error: &dyn std::error::Error| Event::HarnessError {
+            component: format!("{namespace}/{pod}"),
+            message: format!("its output can't be read: {error}"),
+        };
+        // Asked earlier, the API server would refuse: a container that waits to start has no output.
+        if let Err(error) = await_condition(api.clone(), &pod, has_started).await {
+            recorder.record(failed(&error));
+            return;
+        }
         let stream = match api.log_stream(&pod, &parameters).await {
             Ok(stream) => stream,
             Err(error) => {
-                let component = format!("{namespace}/{pod}");
-                let message = format!("its output can't be read: {error}");
-                recorder.record(Event::HarnessError { component, message });
+                recorder.record(failed(&error));
                 return;
             }
         };
@@ -186,6 +193,20 @@ pub(super) fn follow_output(
     };
     let cancel = cancel.clone();
     tasks.spawn(async move { cancel.run_until_cancelled(follow).await });
+}
+
+/// Whether every container of a Pod runs or has run.
+fn has_started(pod: Option<&Pod>) -> bool {
+    let statuses = pod
+        .and_then(|pod| pod.status.as_ref())
+        .and_then(|status| status.container_statuses.as_ref());
+    statuses.is_some_and(|all| {
+        all.iter().all(|container| {
+            let state = container.state.as_ref();
+            state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+                || container.restart_count > 0
+        })
+    })
 }
 
 /// Stores the policy objects in force, and what the firewall made of them, under `policy/`.

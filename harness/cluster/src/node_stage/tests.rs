@@ -191,6 +191,18 @@ fn endpoints_take_turns_and_a_flow_keeps_its_own() {
     );
 }
 
+/// A server that stops leaves its Service first and closes its connections then.
+#[test]
+fn a_connection_ends_as_that_of_its_service_although_its_endpoint_has_left() {
+    let mut stage = stage();
+    let request = tuple(Protocol::Tcp, (ALICE, 40000), (VIP, 80));
+    let there = forwarded(&mut stage, &build(&request, b"hello"));
+    let arrived = Parsed::new(&there).unwrap().tuple;
+    stage.set_services(ServiceTable::default());
+    let back = forwarded(&mut stage, &build(&arrived.reversed(), b"bye"));
+    assert_eq!(Parsed::new(&back).unwrap().tuple, request.reversed());
+}
+
 #[rstest]
 #[case::tcp(Protocol::Tcp, 443)]
 #[case::udp(Protocol::Udp, 53)]
