@@ -83,6 +83,8 @@ proptest! {
     }
 
     /// Cut short or with a bit changed, a packet is refused, or its transport checksum says so.
+    /// One bit is left alone: it makes version 4 a version 6, whose header has no checksum
+    /// (RFC 8200 section 8.1), so that the rest may read as a packet of a protocol not known here.
     #[test]
     fn damage_is_noticed(
         (bytes, ..) in segment(),
@@ -91,6 +93,7 @@ proptest! {
     ) {
         let at = at.index(bytes.len());
         prop_assert_eq!(parse(&bytes[..at]).map(drop), Err(DropReason::Malformed));
+        prop_assume!((at, bit) != (0, 5));
         let mut changed = bytes;
         changed[at] ^= 1 << bit;
         match parse(&changed) {
