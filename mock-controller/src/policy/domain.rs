@@ -363,9 +363,8 @@ mod tests {
     proptest! {
         #[test]
         fn wildcards_agree_with_their_definition(
-            pattern in "[ab.*]{1,8}", name in "[ab.]{0,9}[ab]", spans: bool
+            pattern in r"(\*?[ab.]){0,4}(\*?[ab]|[ab.]\*)", name in "[ab.]{0,9}[ab]", spans: bool
         ) {
-            prop_assume!(pattern != "*" && !pattern.contains("**") && !pattern.ends_with('.'));
             let switches = Switches { wildcard_spans_labels: spans, ..Switches::default() };
             let expected = naive(&pattern, &name, spans);
             prop_assert_eq!(set(&[&pattern], &switches).matches(&tls(&name), 443), expected);
