@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use fixtures::receipt::{Receipt, ReceiptEvent};
+use jiff::Timestamp;
 
 use super::{Attempt, Exchange, Observations, Protocol, RuleExpectation, RuleRef, Sent};
 use crate::evidence::capture::{Flow, same_end};
@@ -47,11 +48,18 @@ pub(super) fn outside_flows(
         return Vec::new();
     };
     let destination = observations.beyond_the_node(sent.destination);
-    let others: Vec<(SocketAddr, SocketAddr)> = receipts::connections(&observations.receipts)
+    let flows = capture.flows();
+    let connections = receipts::connections(&observations.receipts);
+    let others: Vec<&Connection<'_>> = connections
         .iter()
         .filter(|connection| is_anothers(attempt, connection, observations))
-        .map(|connection| (connection.peer, connection.local))
         .collect();
+    let from_another_attempt = |flow: &Flow| {
+        others
+            .iter()
+            .any(|connection| is_flow_of(connection, flow, &flows))
+    };
+    let turn = Turn::of(sent, observations);
     let from_another_pod = |flow: &Flow| {
         flow.source.ip() != sent.source.ip()
             && observations
@@ -59,9 +67,8 @@ pub(super) fn outside_flows(
                 .iter()
                 .any(|pod| pod.address == flow.source.ip())
     };
-    capture
-        .flows()
-        .into_iter()
+    flows
+        .iter()
         .filter(|flow| flow.protocol == sent.protocol)
         .filter(|flow| same_end(sent.protocol, flow.destination, destination))
         // A TCP flow that began before is another's; datagrams have no beginning.
@@ -73,9 +80,70 @@ pub(super) fn outside_flows(
             };
             moment >= sent.at
         })
-        .filter(|flow| !others.contains(&(flow.source, flow.destination)))
+        .filter(|flow| flow.protocol != Protocol::Tcp || turn.holds(flow.first_at))
+        .filter(|flow| !from_another_attempt(flow))
         .filter(|flow| !from_another_pod(flow))
+        .cloned()
         .collect()
+}
+
+/// Whether a flow beyond the gateway carries this connection. A port is used again: of the TCP flows between the same
+/// ends it is the last one that had begun when the connection was accepted.
+fn is_flow_of(connection: &Connection<'_>, flow: &Flow, flows: &[Flow]) -> bool {
+    let same_ends = |flow: &Flow| {
+        flow.protocol == connection.protocol
+            && flow.source == connection.peer
+            && flow.destination == connection.local
+    };
+    let opened_at = match (flow.protocol, connection.opened_at) {
+        (Protocol::Tcp, Some(opened_at)) => opened_at,
+        _ => return same_ends(flow),
+    };
+    let begun = flows
+        .iter()
+        .filter(|flow| same_ends(flow) && flow.first_at <= opened_at);
+    let latest = begun.max_by_key(|flow| flow.first_at);
+    latest.is_some_and(|latest| latest == flow)
+}
+
+/// How long a five-tuple was one attempt's: a source port is used again, and the next announcement ends the turn of the
+/// one before.
+struct Turn {
+    from: Timestamp,
+    until: Option<Timestamp>,
+    /// Another attempt used the same five-tuple.
+    shared: bool,
+}
+
+impl Turn {
+    fn of(sent: &Sent, observations: &Observations) -> Self {
+        let others = observations.attempts.iter().filter_map(|other| {
+            let other = other.sent.as_ref()?;
+            let same_tuple = other.protocol == sent.protocol
+                && other.source == sent.source
+                && other.destination == sent.destination;
+            (same_tuple && other != sent).then_some(other.at)
+        });
+        let others: Vec<Timestamp> = others.collect();
+        Self {
+            from: sent.at,
+            until: others.iter().filter(|at| **at > sent.at).min().copied(),
+            shared: !others.is_empty(),
+        }
+    }
+
+    fn holds(&self, moment: Timestamp) -> bool {
+        !self.shared || (moment >= self.from && self.until.is_none_or(|until| moment < until))
+    }
+
+    /// By the record's own time where that is exact, otherwise by when it came in.
+    fn holds_record(&self, record: &GatewayRecord) -> bool {
+        let moment = match record.seen_at {
+            Some(seen_at) if !record.exact => seen_at,
+            _ => record.at,
+        };
+        self.holds(moment)
+    }
 }
 
 /// Whether a connection carries another attempt's canary and not this one's.
@@ -112,12 +180,14 @@ pub(super) fn records<'a>(sent: &Sent, observations: &'a Observations) -> Vec<&'
         seen.ip() == sent.ip() && (!has_ports || seen.port() == sent.port())
     };
     let destination = observations.beyond_the_node(sent.destination);
+    let turn = Turn::of(sent, observations);
     log.records
         .iter()
         .filter(|record| record.protocol == sent.protocol)
         .filter(|record| same(record.source, sent.source))
         .filter(|record| same(record.destination, destination))
         .filter(|record| record.not_before(sent.at))
+        .filter(|record| turn.holds_record(record))
         .collect()
 }
 

@@ -6,6 +6,7 @@ mod denials;
 mod lifecycle;
 mod others;
 mod properties;
+mod reuse;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
