@@ -95,9 +95,8 @@ fn is_flow_of(connection: &Connection<'_>, flow: &Flow, flows: &[Flow]) -> bool 
             && flow.source == connection.peer
             && flow.destination == connection.local
     };
-    let opened_at = match (flow.protocol, connection.opened_at) {
-        (Protocol::Tcp, Some(opened_at)) => opened_at,
-        _ => return same_ends(flow),
+    let (Protocol::Tcp, Some(opened_at)) = (flow.protocol, connection.opened_at) else {
+        return same_ends(flow);
     };
     let begun = flows
         .iter()
