@@ -3,12 +3,12 @@
 //!
 //! | module   | owns                                                                      |
 //! |----------|---------------------------------------------------------------------------|
-//! | [`case`] | a policy with the flows to try under it                                   |
-//! | [`draw`] | cases out of a seed                                                       |
-//! | [`field`]| one case in one cluster                                                   |
-//! | [`shrink`] | the smallest case that still differs                                     |
-//! | [`table`]| a drawn case as a scenario has it: requirement by requirement               |
-//! | [`matrix`]| all of it as a table for people                                          |
+//! | `case` | a policy with the flows to try under it                                   |
+//! | `draw` | cases out of a seed                                                       |
+//! | `field`| one case in one cluster                                                   |
+//! | `shrink` | the smallest case that still differs                                     |
+//! | `table`| a drawn case as a scenario has it: requirement by requirement               |
+//! | `matrix`| all of it as a table for people                                          |
 //!
 //! The expectation is [`crate::judge::model`]'s, the observation [`crate::judge::model::observed`]'s; nothing here
 //! knows the policy engine.

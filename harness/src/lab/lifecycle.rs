@@ -1,6 +1,6 @@
 //! What happens to parts of the running system: Pods that are replaced, servers that are deleted, controllers that stop
 //! and start, a gateway that restarts. Policy objects that somebody edits by hand are [`super::policies`]'s, what is left
-//! of a deleted server is [`super::traces`]'s.
+//! of a deleted server is `super::traces`'s.
 //!
 //! Acts through the interfaces that an administrator has, waits for what can be awaited, and reports facts. It does not
 //! judge: what a scenario expects of a stopped controller stands in the feature.
