@@ -1,14 +1,14 @@
 //! `containment fuzz-policy`: drawn policies and flows, played in a real cluster, compared cell by cell with the model
 //! of the documented policy.
 //!
-//! | module   | owns                                                                      |
-//! |----------|---------------------------------------------------------------------------|
-//! | `case` | a policy with the flows to try under it                                   |
-//! | `draw` | cases out of a seed                                                       |
-//! | `field`| one case in one cluster                                                   |
-//! | `shrink` | the smallest case that still differs                                     |
-//! | `table`| a drawn case as a scenario has it: requirement by requirement               |
-//! | `matrix`| all of it as a table for people                                          |
+//! | module   | owns                                                          |
+//! |----------|---------------------------------------------------------------|
+//! | `case`   | a policy with the flows to try under it                       |
+//! | `draw`   | cases out of a seed                                           |
+//! | `field`  | one case in one cluster                                       |
+//! | `shrink` | the smallest case that still differs                          |
+//! | `table`  | a drawn case as a scenario has it: requirement by requirement |
+//! | `matrix` | all of it as a table for people                               |
 //!
 //! The expectation is [`crate::judge::model`]'s, the observation [`crate::judge::model::observed`]'s; nothing here
 //! knows the policy engine.

@@ -254,9 +254,10 @@ pub async fn write_network_policy(
 /// one for plain HTTP does without them.
 pub(super) fn http_client(base: &str) -> reqwest::Client {
     let client = reqwest::Client::builder();
-    let client = match base.starts_with("https://") {
-        true => client,
-        false => client.tls_certs_only([]),
+    let client = if base.starts_with("https://") {
+        client
+    } else {
+        client.tls_certs_only([])
     };
     client.build().unwrap_or_default()
 }

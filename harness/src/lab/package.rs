@@ -185,13 +185,9 @@ fn watch_failed(pod: &str, error: &dyn std::error::Error) -> Error {
 }
 
 fn is_running(pod: Option<&Pod>) -> bool {
-    let statuses = pod
-        .and_then(|pod| pod.status.as_ref())
-        .and_then(|status| status.container_statuses.as_ref());
-    statuses.is_some_and(|all| {
-        let running = |state: &k8s_openapi::api::core::v1::ContainerState| state.running.is_some();
-        all.iter()
-            .all(|one| one.state.as_ref().is_some_and(running))
+    watching::every_container(pod, |container| {
+        let state = container.state.as_ref();
+        state.is_some_and(|state| state.running.is_some())
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::{AsyncBufReadExt as _, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, LogParams};
 use kube::runtime::wait::{Condition, await_condition, conditions};
@@ -197,16 +197,19 @@ pub(super) fn follow_output(
 
 /// Whether every container of a Pod runs or has run.
 fn has_started(pod: Option<&Pod>) -> bool {
+    every_container(pod, |container| {
+        let state = container.state.as_ref();
+        state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+            || container.restart_count > 0
+    })
+}
+
+/// Whether a Pod reports its containers, and this holds for each.
+pub(super) fn every_container(pod: Option<&Pod>, holds: impl Fn(&ContainerStatus) -> bool) -> bool {
     let statuses = pod
         .and_then(|pod| pod.status.as_ref())
         .and_then(|status| status.container_statuses.as_ref());
-    statuses.is_some_and(|all| {
-        all.iter().all(|container| {
-            let state = container.state.as_ref();
-            state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
-                || container.restart_count > 0
-        })
-    })
+    statuses.is_some_and(|all| all.iter().all(holds))
 }
 
 /// Stores the policy objects in force, and what the firewall made of them, under `policy/`.
