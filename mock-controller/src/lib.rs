@@ -13,6 +13,7 @@
 //! | [`store`] | what an administrator configured, in the vendor's wire form | pure |
 //! | [`translate`] | store and cluster objects to policy and status | pure |
 //! | [`controller`] | watches, pushes, status, events: the only IO of this crate | tokio, kube |
+//! | [`api`] | the vendor's HTTP API over the store | sans-IO, but for its server |
 //! | [`fault`] | seeded faults, by name | pure |
 //!
 //! A policy object's way: `controller` sees it, `translate` makes rules and groups of it, `policy` compiles them, a
@@ -25,8 +26,9 @@
 //! ([`policy::Switches`], [`gateway::Config`]), or a choice named in the header of its module.
 //!
 //! # Not faithful
-//! No HTTP API yet, no tunnels, no cloud inventory, no decryption, no TLS or log profiles, no IDS, no UI, no lag.
+//! No tunnels, no cloud inventory, no decryption, no TLS or log profiles, no IDS, no UI, no lag.
 
+pub mod api;
 pub mod controller;
 pub mod crd;
 pub mod fault;

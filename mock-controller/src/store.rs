@@ -5,6 +5,7 @@
 //! exactly as sent with a uuid added, because clients compare what they read back; `wire` reads them for the policy
 //! model. What does not parse is refused when it is set. The store must not know Kubernetes objects.
 
+pub mod syslog;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,7 @@ pub struct Store {
     rulesets: BTreeMap<AttachmentPoint, Ruleset>,
     default_action: DefaultAction,
     features: BTreeMap<String, bool>,
+    remote_syslog: syslog::RemoteSyslogs,
     created: u64,
     switches: Switches,
 }
@@ -77,6 +79,7 @@ impl Store {
             rulesets: BTreeMap::new(),
             default_action: DefaultAction::default(),
             features: features.into(),
+            remote_syslog: syslog::RemoteSyslogs::new(),
             created: 0,
             switches,
         }
@@ -171,6 +174,20 @@ impl Store {
     /// An unknown feature reads as disabled.
     pub fn feature(&self, name: &str) -> bool {
         self.features.get(name).copied().unwrap_or(false)
+    }
+
+    /// Where gateways send their log.
+    pub fn remote_syslog(&self) -> &syslog::RemoteSyslogs {
+        &self.remote_syslog
+    }
+
+    /// Sends the log to one server more, in place of what its index had before.
+    pub fn enable_remote_syslog(&mut self, server: syslog::RemoteSyslog) {
+        self.remote_syslog.insert(server.index, server);
+    }
+
+    pub fn disable_remote_syslog(&mut self, index: u8) {
+        self.remote_syslog.remove(&index);
     }
 
     /// Adds everything configured here to `policy`.

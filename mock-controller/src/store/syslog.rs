@@ -1,0 +1,36 @@
+//! Where gateways send their log: up to ten remote syslog servers (`reference/aviatrix-controller-api.md` section 6.1).
+
+use std::collections::BTreeMap;
+
+/// How records travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Udp,
+    /// Each record ends with a newline.
+    Tcp,
+    /// The same within TLS, with the certificates of the profile.
+    Tls,
+}
+
+/// One remote syslog server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteSyslog {
+    /// 0 to 9; 9 is reserved for CoPilot.
+    pub index: u8,
+    pub name: String,
+    /// Host name or address.
+    pub server: String,
+    pub port: u16,
+    pub transport: Transport,
+    /// The vendor's template text; empty for the default format, the only one that is rendered.
+    pub template: String,
+    /// Gateways that do not send to it.
+    pub excluded_gateways: Vec<String>,
+    /// PEM, where given.
+    pub ca_certificate: Option<String>,
+    pub public_certificate: Option<String>,
+    pub private_key: Option<String>,
+}
+
+/// The configured ones, by index.
+pub type RemoteSyslogs = BTreeMap<u8, RemoteSyslog>;
