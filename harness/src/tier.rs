@@ -10,6 +10,7 @@ mod far_ends;
 mod firewall;
 pub mod node_js;
 mod tier_one;
+pub mod vendor_api;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ pub use far_ends::FarEnds;
 use crate::evidence::observe::Captures;
 use crate::judge::StoppedOnNode;
 use crate::scenario_data::tier_one::TierOne;
+use vendor_api::VendorApi;
 
 /// Image of a Pod that does nothing but let probes be run in it.
 pub const IDLE_IMAGE: &str = "containment.test/idle:1.0.0";
@@ -101,6 +103,11 @@ pub trait Cluster: Send + Sync {
 
     /// The policy in force as the firewall's controller states it, where it can be asked.
     fn firewall_policy(&self) -> Option<serde_json::Value>;
+
+    /// A session with the firewall's controller, where this tier has one.
+    fn vendor_api(&self) -> Option<Arc<VendorApi>> {
+        None
+    }
 
     /// Sets the permits of a file on the firewall's Tier 1, in place of what the same file set before; resolves when
     /// the gateway enforces them.
