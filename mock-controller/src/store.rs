@@ -5,6 +5,7 @@
 //! exactly as sent with a uuid added, because clients compare what they read back; `wire` reads them for the policy
 //! model. What does not parse is refused when it is set. The store must not know Kubernetes objects.
 
+pub mod clusters;
 pub mod syslog;
 mod wire;
 
@@ -52,6 +53,7 @@ pub struct Store {
     default_action: DefaultAction,
     features: BTreeMap<String, bool>,
     remote_syslog: syslog::RemoteSyslogs,
+    clusters: clusters::KubernetesClusters,
     created: u64,
     switches: Switches,
 }
@@ -80,6 +82,7 @@ impl Store {
             default_action: DefaultAction::default(),
             features: features.into(),
             remote_syslog: syslog::RemoteSyslogs::new(),
+            clusters: clusters::KubernetesClusters::new(),
             created: 0,
             switches,
         }
@@ -174,6 +177,35 @@ impl Store {
     /// An unknown feature reads as disabled.
     pub fn feature(&self, name: &str) -> bool {
         self.features.get(name).copied().unwrap_or(false)
+    }
+
+    /// The clusters to watch.
+    pub fn kubernetes_clusters(&self) -> &clusters::KubernetesClusters {
+        &self.clusters
+    }
+
+    /// Registers a cluster from its wire form; the answer is the controller's own id for it.
+    pub fn create_kubernetes_cluster(&mut self, object: Value) -> Result<String, Error> {
+        let id = self.fresh_uuid().to_string();
+        let credential = match object["credential"]["kube_config"].as_str() {
+            Some(text) if !text.is_empty() => clusters::Credential::KubeConfig(text.to_owned()),
+            _ => clusters::Credential::Cloud,
+        };
+        let cluster_id = object["cluster_id"].as_str().unwrap_or_default().to_owned();
+        self.clusters.insert(
+            id.clone(),
+            clusters::KubernetesCluster {
+                cluster_id,
+                credential,
+                object,
+            },
+        );
+        Ok(id)
+    }
+
+    pub fn delete_kubernetes_cluster(&mut self, id: &str) -> Result<(), Error> {
+        self.clusters.remove(id);
+        Ok(())
     }
 
     /// Where gateways send their log.
