@@ -7,7 +7,8 @@
 //! | `session` | api tokens, CIDs, their expiry |
 //! | `legacy` | `/v1/api` and `/v2/api`: actions with parameters in four encodings |
 //! | `rest` | `/v2.5/api/<path>`: objects as JSON |
-//! | [`server`] | TLS, HTTP/1.1, bounds on what a client may send |
+//! | [`server`] | HTTPS, HTTP/1.1, bounds on what a client may send |
+//! | [`tls`] | its certificate, made per server |
 //!
 //! What an object is and when it is refused is [`crate::store`]'s. An endpoint that is not here answers 501 with its
 //! path, and the log says so: never an empty success.
@@ -16,6 +17,7 @@ mod legacy;
 mod rest;
 pub mod server;
 mod session;
+pub mod tls;
 
 use std::{sync::Arc, time::Instant};
 
@@ -28,7 +30,7 @@ use serde_json::{Value, json};
 
 use crate::controller::Controller;
 
-pub use session::Credentials;
+pub use session::{Credentials, LoginError};
 
 /// What a controller says of itself, and whom it lets in.
 #[derive(Clone, Debug)]
@@ -59,12 +61,17 @@ pub struct Api {
 
 impl Api {
     pub fn new(controller: Arc<Controller>, config: ApiConfig) -> Self {
-        let sessions = session::Sessions::new(config.session_lifetime);
+        let sessions = session::Sessions::new(config.credentials.clone(), config.session_lifetime);
         Self {
             controller,
             config,
             sessions,
         }
+    }
+
+    /// Forgets every CID: each client has to log in again.
+    pub fn expire_sessions(&self) {
+        self.sessions.expire_all();
     }
 
     /// Answers one request.
@@ -78,6 +85,15 @@ impl Api {
             _ => not_implemented(request.method().as_str(), path),
         }
     }
+}
+
+/// What a call was, for the server's log. Rides on the response, because a status alone does not say.
+#[derive(Clone, Debug, Default)]
+struct Called {
+    /// Empty where the path says it all.
+    action: String,
+    /// The reason of a refusal that has the status of a success.
+    refused: Option<String>,
 }
 
 /// The answer to what this controller does not have.
