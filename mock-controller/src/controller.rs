@@ -6,11 +6,15 @@
 //! status proves reconciliation alone), and nothing lags. Must not know packets; what a policy means is
 //! [`translate`](crate::translate)'s and [`policy`](crate::policy)'s.
 //!
+//! Which clusters those are, the store says: each that is registered there is watched, with the kubeconfig it was
+//! registered with. What becomes of a cluster's mirrored objects when it is taken off is unknown; here they go with it.
+//!
 //! A change is: watch event or [`Controller::configure`] -> translate -> push -> status. Changes that arrive while one
 //! is under way are taken together. Before the first push a gateway has no policy; what it does then is its own affair
 //! ([`Snapshot::deny_all`]).
 
 mod cluster;
+mod onboarding;
 mod retry;
 mod seeded;
 mod status;
@@ -33,7 +37,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{cluster::ClusterWatch, retry::Retry, status::StatusWriter};
+use self::{onboarding::Onboarded, retry::Retry};
 use crate::{
     fault::{Fault, Faults},
     policy::{DEFAULT_ACTION, ObjectRef, Policy, Snapshot, Switches},
@@ -44,30 +48,32 @@ use crate::{
 /// How many rules of the past [`Controller::describe_rule`] remembers.
 const MAX_DESCRIBED: usize = 65_536;
 
+/// The feature flags that a reboot of the vendor's controller was seen to reset (`reference/aviatrix-dcf.md` section 3).
+pub const RESET_BY_A_REBOOT: [&str; 5] = [
+    "k8s",
+    "k8s_dcf_policies",
+    "dcf_multi_policies",
+    "k8s_discovery",
+    "log_enrichment",
+];
+
 /// The way to a gateway.
 pub trait GatewayLink: Send + Sync + 'static {
     /// Resolves when the gateway enforces `policy`.
     fn push(&self, policy: Arc<Snapshot>) -> BoxFuture<'static, ()>;
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ControllerConfig {
     pub switches: Switches,
     pub faults: Faults,
-}
-
-/// A cluster to onboard. The client's rights are the controller's rights in it.
-#[derive(Clone)]
-pub struct ClusterRegistration {
-    /// As SmartGroups name it: an ARN or the like.
-    pub id: String,
-    pub client: kube::Client,
+    /// Where the cloud account's own credentials lead, by `cluster_id`: what a registration without a kubeconfig uses.
+    /// The clients' rights are the controller's rights there.
+    pub cloud_clients: BTreeMap<String, kube::Client>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cluster `{0}` is already onboarded: give each cluster an id of its own")]
-    AlreadyOnboarded(String),
     #[error("the store cannot be compiled: {0}")]
     Store(#[from] store::Error),
 }
@@ -107,12 +113,13 @@ pub struct Controller {
     changes: watch::Sender<u64>,
     /// Counts how often gateways lost their policy.
     lost: AtomicU64,
+    /// Counts how often the controller itself restarted.
+    restarts: AtomicU64,
     pushes: watch::Sender<Option<Arc<Push>>>,
 }
 
 struct State {
     store: Store,
-    clusters: BTreeMap<String, Arc<ClusterWatch>>,
     generation: u64,
     described: BTreeMap<Uuid, RuleDescription>,
     enforced: Option<(u64, Translation)>,
@@ -123,7 +130,6 @@ impl Controller {
         config.switches = seeded_switches(config.switches, &config.faults);
         let state = State {
             store: Store::new(config.switches),
-            clusters: BTreeMap::new(),
             generation: 0,
             described: BTreeMap::new(),
             enforced: None,
@@ -133,39 +139,48 @@ impl Controller {
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
             lost: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
             pushes: watch::Sender::new(None),
         }
     }
 
-    /// Reads or changes the administrator's side of the policy. Running clusters are recompiled.
+    /// Reads the administrator's side of the policy.
+    pub fn read<R>(&self, read: impl FnOnce(&Store) -> R) -> R {
+        read(&self.state().store)
+    }
+
+    /// Changes the administrator's side of the policy, which is then compiled and pushed.
     pub fn configure<R>(&self, change: impl FnOnce(&mut Store) -> R) -> R {
         let result = change(&mut self.state().store);
         self.notify();
         result
     }
 
-    /// Onboards a cluster and serves it until cancelled; then the cluster is forgotten, and its gateway keeps the last
-    /// policy it was given.
+    /// Serves one gateway until cancelled, with the policy of the store and of every cluster that is registered there.
+    /// The gateway keeps the last policy it was given.
+    ///
+    /// # Errors
+    /// When the store cannot be compiled, which it prevents.
     pub async fn run(
         self: Arc<Self>,
-        cluster: ClusterRegistration,
         gateway: Arc<dyn GatewayLink>,
         cancel: CancellationToken,
     ) -> Result<(), Error> {
-        let id = cluster.id.clone();
-        if self.state().clusters.contains_key(&id) {
-            return Err(Error::AlreadyOnboarded(id));
-        }
-        let notify = Arc::clone(&self);
-        let watch = ClusterWatch::start(cluster, &self.config.faults, move || notify.notify());
-        let watch = Arc::new(watch);
-        self.state().clusters.insert(id.clone(), Arc::clone(&watch));
-        let result = cancel
-            .run_until_cancelled(self.serve(&watch, &*gateway))
-            .await;
-        self.state().clusters.remove(&id);
-        self.notify();
+        let result = cancel.run_until_cancelled(self.serve(&*gateway)).await;
         result.unwrap_or(Ok(()))
+    }
+
+    /// Restarts the controller: configuration stays, clusters are watched anew, and the gateway keeps its policy until
+    /// it is given one again. What a reboot of the vendor's resets besides, only a seeded fault resets here.
+    pub fn restart(&self) {
+        if self.config.faults.has(Fault::FlagsResetAtRestart) {
+            let mut state = self.state();
+            for flag in RESET_BY_A_REBOOT {
+                state.store.set_feature(flag, false);
+            }
+        }
+        self.restarts.fetch_add(1, Ordering::SeqCst);
+        self.notify();
     }
 
     /// A gateway has restarted and asks for its policy: everything is pushed again, also where nothing has changed. The
@@ -242,24 +257,29 @@ impl Controller {
         })
     }
 
-    async fn serve(&self, watch: &ClusterWatch, gateway: &dyn GatewayLink) -> Result<(), Error> {
+    async fn serve(self: &Arc<Self>, gateway: &dyn GatewayLink) -> Result<(), Error> {
         let mut changes = self.changes.subscribe();
         let mut retry = Retry::default();
-        let mut status = StatusWriter::new(watch);
         let silent = self.config.faults.has(Fault::StatusNeverWritten);
+        let mut clusters = Onboarded::default();
+        let mut restarts = 0;
         let mut pushed: Option<(u64, Translation)> = None;
-        watch.settled().await;
         loop {
             changes.mark_unchanged();
             let lost = self.lost.load(Ordering::SeqCst);
-            let translation = self.translate()?;
+            if std::mem::replace(&mut restarts, self.restarts.load(Ordering::SeqCst)) != restarts {
+                (clusters, pushed) = (Onboarded::default(), None);
+            }
+            let registered = self.state().store.kubernetes_clusters().clone();
+            clusters.follow(self, registered).await;
+            let translation = self.translate(&clusters)?;
             if !pushed.as_ref().is_some_and(|(seen, pushed)| {
                 *seen == lost && pushed.enforces_the_same_as(&translation)
             }) {
                 self.push(&translation, gateway).await;
                 pushed = Some((lost, translation.clone()));
             }
-            if silent || status.write(&translation).await {
+            if silent || clusters.write_status(&translation).await {
                 retry = Retry::default();
                 changed(&mut changes).await;
             } else if let Some(delay) = retry.next() {
@@ -268,16 +288,11 @@ impl Controller {
         }
     }
 
-    fn translate(&self) -> Result<Translation, Error> {
-        let state = self.state();
-        let clusters = state
-            .clusters
-            .iter()
-            .map(|(id, watch)| (id.clone(), watch.objects()))
-            .collect();
+    fn translate(&self, clusters: &Onboarded) -> Result<Translation, Error> {
+        let objects = clusters.objects();
         Ok(translate(
-            &state.store,
-            &clusters,
+            &self.state().store,
+            &objects,
             &self.config.switches,
             &self.config.faults,
         )?)

@@ -23,7 +23,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams};
-use mock_controller::controller::{ClusterRegistration, Controller, ControllerConfig};
+use mock_controller::controller::{Controller, ControllerConfig};
 use mock_controller::fault::{Fault, Faults};
 use mock_controller::gateway::{Config as GatewayConfig, Gateway};
 use mock_controller::policy::Snapshot;
@@ -165,12 +165,14 @@ pub async fn start(
     create_all(&client, &firewall::crds()?).await?;
     // Subscribes now: a push before the first poll of a task would be missed.
     firewall::record_pushes(&controller, &client, recorder, &cancel, &tasks);
-    let registration = ClusterRegistration {
-        id: "embedded".to_owned(),
-        client: client.clone(),
-    };
-    let run =
-        Arc::clone(&controller).run(registration, network.gateway_link(), cancel.child_token());
+    let registration = serde_json::json!({
+        "cluster_id": "embedded",
+        "credential": {"use_csp_credentials": false, "kube_config": cluster.kubeconfig()},
+    });
+    controller
+        .configure(|store| store.create_kubernetes_cluster(registration))
+        .map_err(|error| failed(&error))?;
+    let run = Arc::clone(&controller).run(network.gateway_link(), cancel.child_token());
     let errors = recorder.clone();
     tasks.spawn(async move {
         if let Err(error) = run.await {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Debug, pin::pin, sync::Arc};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     core::DeserializeGuard,
     runtime::{
         WatchStreamExt, reflector,
@@ -16,7 +16,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{ClusterRegistration, retry::Retry, seeded::Seeded};
+use super::{retry::Retry, seeded::Seeded};
 use crate::{
     crd::{FirewallPolicy, FirewallPolicyStatus, WebgroupPolicy, WebgroupPolicyStatus},
     fault::Faults,
@@ -29,7 +29,9 @@ type Guarded<K> = DeserializeGuard<K>;
 
 /// Watches one cluster for as long as it lives.
 pub(super) struct ClusterWatch {
-    pub(super) registration: ClusterRegistration,
+    /// As SmartGroups name it.
+    pub(super) cluster_id: String,
+    pub(super) client: Client,
     firewall_policies: Store<Guarded<FirewallPolicy>>,
     webgroup_policies: Store<Guarded<WebgroupPolicy>>,
     pods: Store<Pod>,
@@ -45,19 +47,21 @@ pub(super) struct ClusterWatch {
 impl ClusterWatch {
     /// Starts the watches; `changed` is called whenever they show something new.
     pub(super) fn start(
-        registration: ClusterRegistration,
+        cluster_id: String,
+        client: Client,
         faults: &Faults,
         changed: impl Fn() + Send + Sync + 'static,
     ) -> Self {
         let mut starter = Starter {
-            client: registration.client.clone(),
-            cluster: registration.id.clone(),
+            client: client.clone(),
+            cluster: cluster_id.clone(),
             changed: Arc::new(changed),
             pending: watch::Sender::new(0),
             tasks: JoinSet::new(),
         };
         Self {
-            registration,
+            cluster_id,
+            client,
             firewall_policies: starter.watch(),
             webgroup_policies: starter.watch(),
             pods: starter.watch(),
@@ -69,7 +73,8 @@ impl ClusterWatch {
         }
     }
 
-    /// Resolves when every kind has been listed once, or does not exist in the cluster.
+    /// Resolves when every kind has been listed once, or could not be listed: a cluster that cannot be reached must not
+    /// keep all others waiting.
     pub(super) async fn settled(&self) {
         let mut pending = self.pending.clone();
         // An error means that all watches have ended, and then nothing is pending either.
@@ -160,7 +165,7 @@ where
 }
 
 struct Starter {
-    client: kube::Client,
+    client: Client,
     cluster: String,
     changed: Arc<dyn Fn() + Send + Sync>,
     pending: watch::Sender<usize>,
@@ -196,7 +201,8 @@ impl Starter {
                         if !std::mem::replace(&mut warned, true) {
                             tracing::warn!(cluster, kind = %K::kind(&()), %error, "watch failed, trying again");
                         }
-                        is_absent(&error)
+                        // Shows nothing new, but for the first time: there is nothing to wait for.
+                        !settled || is_absent(&error)
                     }
                 };
                 if shown && !std::mem::replace(&mut settled, true) {

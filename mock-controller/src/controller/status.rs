@@ -1,6 +1,6 @@
 //! Tells tenants what became of their objects: the status subresource, and an event.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::future::join_all;
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
@@ -20,20 +20,20 @@ use crate::{
 };
 
 /// Writes statuses of one cluster's objects, and announces each generation of each object once.
-pub(super) struct StatusWriter<'a> {
-    watch: &'a ClusterWatch,
+pub(super) struct StatusWriter {
+    watch: Arc<ClusterWatch>,
     recorder: Recorder,
     /// Generations by uid.
     announced: BTreeMap<String, i64>,
 }
 
-impl<'a> StatusWriter<'a> {
-    pub(super) fn new(watch: &'a ClusterWatch) -> Self {
+impl StatusWriter {
+    pub(super) fn new(watch: Arc<ClusterWatch>) -> Self {
         let reporter = Reporter {
             controller: "avx-controller".to_owned(),
             instance: None,
         };
-        let recorder = Recorder::new(watch.registration.client.clone(), reporter);
+        let recorder = Recorder::new(watch.client.clone(), reporter);
         Self {
             watch,
             recorder,
@@ -43,7 +43,7 @@ impl<'a> StatusWriter<'a> {
 
     /// Writes each status that differs from what the object says. False if a write failed and must be tried again.
     pub(super) async fn write(&mut self, translation: &Translation) -> bool {
-        let own = |object: &ObjectRef| object.cluster == self.watch.registration.id;
+        let own = |object: &ObjectRef| object.cluster == self.watch.cluster_id;
         let own: Vec<_> = translation
             .objects
             .iter()
@@ -100,7 +100,7 @@ impl<'a> StatusWriter<'a> {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
     {
-        let api = Api::<K>::namespaced(self.watch.registration.client.clone(), &object.namespace);
+        let api = Api::<K>::namespaced(self.watch.client.clone(), &object.namespace);
         let patch = Patch::Merge(json!({"status": status}));
         api.patch_status(&object.name, &PatchParams::default(), &patch)
             .await

@@ -128,3 +128,44 @@ async fn fault_status_never_written_enforces_in_silence() {
     assert!(later.objects.contains_key(&object(POLICY)));
     assert!(world.policies().get(POLICY).await.unwrap().status.is_none());
 }
+
+#[tokio::test]
+async fn fault_cluster_not_onboarded_makes_policy_objects_no_ops() {
+    for (faults, denied_by) in [
+        (Faults::default(), "deny-all-external"),
+        (Faults::from(Fault::ClusterNotOnboarded), "default action"),
+    ] {
+        let onboarded = faults.is_empty();
+        let world = World::start(faults).await;
+        if onboarded {
+            world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+            world.apply(&["fhir.ehr.test"]).await;
+        } else {
+            world
+                .apply_unawaited(POLICY, server_spec(&["fhir.ehr.test"]))
+                .await;
+            deadline(world.controller.enforced(|_| true)).await;
+        }
+        assert_eq!(world.decide("10.244.0.10", "evil.test"), deny(denied_by));
+    }
+}
+
+#[tokio::test]
+async fn fault_flags_reset_at_restart_turns_kubernetes_policies_off() {
+    for (faults, permits) in [
+        (Faults::default(), true),
+        (Faults::from(Fault::FlagsResetAtRestart), false),
+    ] {
+        let world = World::start(faults).await;
+        world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+        let before = world.apply(&["fhir.ehr.test"]).await;
+        world.controller.restart();
+        deadline(
+            world
+                .controller
+                .enforced(|push| push.generation > before.generation),
+        )
+        .await;
+        assert_eq!(world.permits("10.244.0.10", "fhir.ehr.test"), permits);
+    }
+}

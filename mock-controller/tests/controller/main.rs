@@ -13,14 +13,12 @@ use kube::{
     runtime::wait::await_condition,
 };
 use mock_controller::{
-    controller::ClusterRegistration,
     crd::{FirewallPolicy, WebgroupPolicy},
     fault::Faults,
     policy::Snapshot,
     store::FEATURE_K8S_DCF_POLICIES,
 };
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use setup::*;
 
@@ -296,20 +294,69 @@ async fn a_uuid_leads_back_to_its_object_even_after_the_object_is_gone() {
 }
 
 #[tokio::test]
-async fn one_id_is_one_cluster() {
+async fn a_cluster_that_is_taken_off_takes_its_policies_with_it() {
     let world = World::start(Faults::default()).await;
-    deadline(world.controller.enforced(|_| true)).await;
-    let registration = ClusterRegistration {
-        id: CLUSTER.into(),
-        client: world.client.clone(),
-    };
-    let link = Arc::new(world.gateway.clone());
-    let again = Arc::clone(&world.controller).run(registration, link, CancellationToken::new());
-    assert!(
-        deadline(again)
-            .await
-            .unwrap_err()
-            .to_string()
-            .contains(CLUSTER)
-    );
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    world.apply(&["fhir.ehr.test"]).await;
+    world
+        .controller
+        .configure(|store| store.delete_kubernetes_cluster(&world.id))
+        .unwrap();
+    deadline(world.controller.enforced(|push| push.objects.is_empty())).await;
+    assert!(!world.permits("10.244.0.10", "fhir.ehr.test"));
+
+    world
+        .controller
+        .configure(|store| store.create_kubernetes_cluster(registration()))
+        .unwrap();
+    deadline(world.controller.enforced(|push| !push.objects.is_empty())).await;
+    assert!(world.permits("10.244.0.10", "fhir.ehr.test"));
 }
+
+#[tokio::test]
+async fn a_restart_gives_the_same_policy_again_in_one_push() {
+    let world = World::start(Faults::default()).await;
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    let before = world.apply(&["fhir.ehr.test"]).await;
+    world.controller.restart();
+    let after = deadline(
+        world
+            .controller
+            .enforced(|push| push.generation > before.generation),
+    )
+    .await;
+    assert_eq!(
+        (&after.objects, &after.addresses),
+        (&before.objects, &before.addresses)
+    );
+    world.apply(&["fhir.ehr.test", "labs.test"]).await;
+    assert!(world.permits("10.244.0.10", "labs.test"));
+}
+
+/// What needs no cluster is enforced, whatever becomes of the clusters.
+#[rstest::rstest]
+#[case::no_client(json!({"cluster_id": "nobody-knows", "credential": {"use_csp_credentials": true}}))]
+#[case::nobody_answers(json!({"cluster_id": "gone", "credential": {"use_csp_credentials": false, "kube_config": NOBODY}}))]
+#[tokio::test]
+async fn a_cluster_that_cannot_be_reached_stops_nobody_else(
+    #[case] unreachable: serde_json::Value,
+) {
+    let world = World::start(Faults::default()).await;
+    world
+        .controller
+        .configure(|store| store.create_kubernetes_cluster(unreachable))
+        .unwrap();
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    world.apply(&["fhir.ehr.test"]).await;
+    assert!(world.permits("10.244.0.10", "fhir.ehr.test"));
+}
+
+/// Nothing listens on port 1.
+const NOBODY: &str = "apiVersion: v1
+kind: Config
+preferences: {}
+clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]
+users: [{name: u, user: {token: t}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+";

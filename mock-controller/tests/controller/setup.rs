@@ -21,7 +21,7 @@ use kube::{
     runtime::{conditions, wait::await_condition},
 };
 use mock_controller::{
-    controller::{ClusterRegistration, Controller, ControllerConfig, GatewayLink, Push},
+    controller::{Controller, ControllerConfig, GatewayLink, Push},
     crd::{FirewallPolicy, crds},
     fault::Faults,
     policy::{
@@ -62,6 +62,8 @@ impl GatewayLink for RecordingGateway {
 }
 
 pub(crate) struct World {
+    /// The controller's own id of the cluster.
+    pub id: String,
     pub client: Client,
     pub controller: Arc<Controller>,
     pub gateway: RecordingGateway,
@@ -85,6 +87,7 @@ impl World {
             .unwrap();
         let config = ControllerConfig {
             faults: faults.into(),
+            cloud_clients: [(CLUSTER.to_owned(), client.clone())].into(),
             ..ControllerConfig::default()
         };
         let controller = Arc::new(Controller::new(config));
@@ -94,19 +97,19 @@ impl World {
                 logging: true,
             })
         });
+        let id = controller
+            .configure(|store| store.create_kubernetes_cluster(registration()))
+            .unwrap();
         let gateway = RecordingGateway {
             enforced: Arc::new(Mutex::new(Arc::new(Snapshot::deny_all()))),
             asked: Arc::new(Semaphore::new(0)),
             may_enforce: Arc::new(Semaphore::new(pushes)),
         };
         let cancel = CancellationToken::new();
-        let registration = ClusterRegistration {
-            id: CLUSTER.into(),
-            client: client.clone(),
-        };
         let link = Arc::new(gateway.clone());
-        tokio::spawn(Arc::clone(&controller).run(registration, link, cancel.clone()));
+        tokio::spawn(Arc::clone(&controller).run(link, cancel.clone()));
         Self {
+            id,
             client,
             controller,
             gateway,
@@ -221,6 +224,11 @@ impl World {
         })
         .await
     }
+}
+
+/// A cluster that the cloud account's credentials lead to.
+pub(crate) fn registration() -> Value {
+    json!({"cluster_id": CLUSTER, "credential": {"use_csp_credentials": true}})
 }
 
 pub(crate) async fn install_crds(client: &Client) {
