@@ -110,6 +110,26 @@ faults! {
     /// The status of policy objects is never written.
     StatusNeverWritten = "status-never-written",
 
+    // What the controller does with what an administrator configured (`controller`, `controller::seeded`).
+    /// The feature switches that Kubernetes policies need are off once the controller has restarted.
+    FlagsResetAtRestart = "flags-reset-at-restart",
+    /// A cluster's registration is accepted, and nothing in the cluster is watched.
+    ClusterNotOnboarded = "cluster-not-onboarded",
+    /// The V1 policy list is empty, whatever was set.
+    InfraListLost = "infra-list-lost",
+    /// The V1 policy list holds a rule of somebody else's in place of those that were set.
+    V1ListOverwritten = "v1-list-overwritten",
+    /// Remote syslog of index 9, which is CoPilot's, is not kept.
+    SyslogNineDropped = "syslog-nine-dropped",
+    /// The association with CoPilot knows its private address alone.
+    CopilotPublicAddressMissing = "copilot-public-address-missing",
+    /// A SmartGroup or WebGroup loses the last entry of its selector.
+    GroupEntryLost = "group-entry-lost",
+    /// Policy objects of clusters are compiled and enforced, and nothing of them is listed.
+    MirrorsNotListed = "mirrors-not-listed",
+    /// Policy objects of clusters are compiled although the features that they need are off.
+    FeaturesIgnored = "features-ignored",
+
     // What the gateway decides (`gateway::core`, `gateway::proxy::inspecting`, `gateway`).
     /// A ClientHello without SNI is permitted by any rule that asks for a name.
     PermitMissingSni = "permit-missing-sni",

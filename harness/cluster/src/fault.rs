@@ -14,15 +14,21 @@ pub enum ClusterFault {
     IcmpBypassesGateway,
     /// The status of a Pod that takes another's place shows the address of the first (`node_agent::pod`).
     ReplacedPodKeepsAddress,
+    /// IPv4 leaves the node by a route of its own, past the gateway, and comes back by it (`network::driver`).
+    GatewayBypassed,
+    /// The firewall's types are not installed: whoever starts the cluster leaves them out.
+    CrdsMissing,
 }
 
 impl ClusterFault {
     /// Every fault of this component.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::MasqueradeOn,
         Self::UdpBypassesGateway,
         Self::IcmpBypassesGateway,
         Self::ReplacedPodKeepsAddress,
+        Self::GatewayBypassed,
+        Self::CrdsMissing,
     ];
 
     /// The name by which scenarios and the command line know it.
@@ -32,6 +38,8 @@ impl ClusterFault {
             Self::UdpBypassesGateway => "udp-bypasses-gateway",
             Self::IcmpBypassesGateway => "icmp-bypasses-gateway",
             Self::ReplacedPodKeepsAddress => "replaced-pod-keeps-address",
+            Self::GatewayBypassed => "gateway-bypassed",
+            Self::CrdsMissing => "crds-missing",
         }
     }
 }

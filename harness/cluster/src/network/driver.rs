@@ -425,10 +425,13 @@ impl Driver {
                 self.gateway.handle_inside(now, packet);
                 self.serve_gateway(now);
             }
-            Forward::Enter => {
-                self.gateway.handle_outside(now, packet);
-                self.serve_gateway(now);
-            }
+            Forward::Enter => match self.comes_back_around_gateway(packet) {
+                Some(port) => self.deliver(now, port, packet),
+                None => {
+                    self.gateway.handle_outside(now, packet);
+                    self.serve_gateway(now);
+                }
+            },
             Forward::Answer(answer) => {
                 if let Origin::Port(port) = from {
                     self.deliver(now, port, &answer);
@@ -444,11 +447,23 @@ impl Driver {
         const UDP: u8 = 17;
         let fault = match packet.get(9) {
             _ if self.faults.is_empty() => return false,
+            Some(_) if self.faults.contains(&ClusterFault::GatewayBypassed) => {
+                return packet[0] >> 4 == 4;
+            }
             Some(&UDP) => ClusterFault::UdpBypassesGateway,
             Some(&ICMP) => ClusterFault::IcmpBypassesGateway,
             _ => return false,
         };
         packet[0] >> 4 == 4 && self.faults.contains(&fault)
+    }
+
+    /// Where the answer to a packet goes that a seeded fault led around the gateway with its own source address.
+    fn comes_back_around_gateway(&self, packet: &[u8]) -> Option<PortId> {
+        if !self.faults.contains(&ClusterFault::GatewayBypassed) {
+            return None;
+        }
+        let destination: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
+        self.fabric.port_behind(IpAddr::from(destination))
     }
 
     fn serve_gateway(&mut self, now: Now) {
