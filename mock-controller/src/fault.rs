@@ -111,10 +111,6 @@ faults! {
     StatusNeverWritten = "status-never-written",
 
     // What the controller does with what an administrator configured (`controller`, `controller::seeded`).
-    /// The feature switches that Kubernetes policies need are off once the controller has restarted.
-    FlagsResetAtRestart = "flags-reset-at-restart",
-    /// A cluster's registration is accepted, and nothing in the cluster is watched.
-    ClusterNotOnboarded = "cluster-not-onboarded",
     /// The V1 policy list is empty, whatever was set.
     InfraListLost = "infra-list-lost",
     /// The V1 policy list holds a rule of somebody else's in place of those that were set.
