@@ -5,7 +5,11 @@
 //! exactly as sent with a uuid added, because clients compare what they read back; `wire` reads them for the policy
 //! model. What does not parse is refused when it is set. The store must not know Kubernetes objects.
 
+pub mod accounts;
 pub mod clusters;
+pub mod features;
+pub mod settings;
+pub mod spoke_gateways;
 pub mod syslog;
 mod wire;
 
@@ -54,6 +58,10 @@ pub struct Store {
     features: BTreeMap<String, bool>,
     remote_syslog: syslog::RemoteSyslogs,
     clusters: clusters::KubernetesClusters,
+    accounts: accounts::Accounts,
+    spoke_gateways: spoke_gateways::SpokeGateways,
+    copilot: Option<settings::CopilotAssociation>,
+    tasks: settings::Tasks,
     created: u64,
     switches: Switches,
 }
@@ -83,6 +91,10 @@ impl Store {
             features: features.into(),
             remote_syslog: syslog::RemoteSyslogs::new(),
             clusters: clusters::KubernetesClusters::new(),
+            accounts: accounts::Accounts::new(),
+            spoke_gateways: spoke_gateways::SpokeGateways::new(),
+            copilot: None,
+            tasks: settings::Tasks::default(),
             created: 0,
             switches,
         }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 /// How records travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -21,6 +23,8 @@ pub struct RemoteSyslog {
     /// Host name or address.
     pub server: String,
     pub port: u16,
+    /// As it was sent, because clients compare it: `UDP`, `TCP` or `TLS`.
+    pub protocol: String,
     pub transport: Transport,
     /// The vendor's template text; empty for the default format, the only one that is rendered.
     pub template: String,
@@ -34,3 +38,26 @@ pub struct RemoteSyslog {
 
 /// The configured ones, by index.
 pub type RemoteSyslogs = BTreeMap<u8, RemoteSyslog>;
+
+impl RemoteSyslog {
+    /// `results` of `get_remote_syslog_logging_status` for a server that is configured. `port` and `index` are
+    /// strings. Which transport `protocol` and the certificates made is not told; `notls` tells that there are none.
+    pub fn to_wire(&self) -> Value {
+        json!({
+            "server": self.server,
+            "port": self.port.to_string(),
+            "protocol": self.protocol,
+            "index": self.index.to_string(),
+            "name": self.name,
+            "template": self.template,
+            "excluded_gateway": self.excluded_gateways,
+            "status": "enabled",
+            "notls": self.transport != Transport::Tls,
+        })
+    }
+
+    /// `results` for an index that has no server.
+    pub fn disabled() -> Value {
+        json!({"status": "disabled"})
+    }
+}
