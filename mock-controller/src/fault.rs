@@ -100,6 +100,12 @@ faults! {
     /// A Pod that takes another's place is not seen: membership stays with the first.
     ReplacedPodUnseen = "replaced-pod-unseen",
 
+    // What the controller does with its registrations and after a restart (`controller`, `controller::onboarding`).
+    /// A cluster that is registered is never watched.
+    ClusterNotOnboarded = "cluster-not-onboarded",
+    /// The Kubernetes feature flags are off after a restart of the controller.
+    FlagsResetAtRestart = "flags-reset-at-restart",
+
     // What the controller says of its work (`controller`).
     /// The status of policy objects is never written.
     StatusNeverWritten = "status-never-written",

@@ -44,7 +44,7 @@ pub(super) fn parse<'a>(content_type: &str, body: &'a [u8]) -> Result<Vec<Part<'
     let opening = if body.starts_with(&delimiter[2..]) {
         delimiter.len() - 2
     } else {
-        find_delimiter(body, &delimiter).ok_or_else(|| Malformed::BoundaryMissing(boundary))?
+        find_delimiter(body, &delimiter).ok_or(Malformed::BoundaryMissing(boundary))?
             + delimiter.len()
     };
     let mut rest = &body[opening..];
