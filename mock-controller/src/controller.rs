@@ -245,7 +245,7 @@ impl Controller {
         json!({
             "generation": generation,
             "smart_groups": groups.collect::<Vec<_>>(),
-            "web_groups": policy.web_groups.values().collect::<Vec<_>>(),
+            "web_groups": policy.web_groups.values().map(|group| &**group).collect::<Vec<_>>(),
             "lists": policy.lists,
             "default_action": {
                 "uuid": DEFAULT_ACTION,

@@ -50,6 +50,11 @@ impl Cidr {
         self.first == self.last()
     }
 
+    /// The first and the last address.
+    pub(super) fn range(self) -> (IpAddr, IpAddr) {
+        (self.first, self.last())
+    }
+
     fn last(self) -> IpAddr {
         let prefix = u32::from(self.prefix);
         match self.first {
@@ -132,7 +137,7 @@ impl AddressSet {
 
 impl FromIterator<Cidr> for AddressSet {
     fn from_iter<I: IntoIterator<Item = Cidr>>(blocks: I) -> Self {
-        Self::from_ranges(blocks.into_iter().map(|block| (block.first, block.last())))
+        Self::from_ranges(blocks.into_iter().map(Cidr::range))
     }
 }
 

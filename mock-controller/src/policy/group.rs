@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
 };
 
 use serde::Serialize;
@@ -75,40 +76,41 @@ impl SmartGroup {
 
     /// The group's members now. A reference to a group that is not in `groups`, or to one that is being resolved
     /// already, adds nothing.
-    pub fn resolve(&self, groups: &BTreeMap<Uuid, Self>, inventory: &Inventory) -> AddressSet {
+    pub fn resolve(&self, groups: &BTreeMap<Uuid, Arc<Self>>, inventory: &Inventory) -> AddressSet {
         let mut ranges = Vec::new();
-        self.collect(groups, inventory, &mut BTreeSet::new(), &mut ranges);
+        let mut seen = BTreeSet::new();
+        let mut pending = vec![self];
+        while let Some(group) = pending.pop() {
+            if seen.insert(group.uuid) {
+                ranges.extend(group.own_ranges(inventory));
+                let nested = group
+                    .selectors
+                    .iter()
+                    .filter_map(|selector| match selector {
+                        Selector::Group(uuid) => groups.get(uuid),
+                        _ => None,
+                    });
+                pending.extend(nested.map(|group| &**group));
+            }
+        }
         AddressSet::from_ranges(ranges)
     }
 
-    fn collect(
-        &self,
-        groups: &BTreeMap<Uuid, Self>,
-        inventory: &Inventory,
-        seen: &mut BTreeSet<Uuid>,
-        ranges: &mut Vec<(IpAddr, IpAddr)>,
-    ) {
-        if !seen.insert(self.uuid) {
-            return;
-        }
+    /// What the group's own selectors select now, the groups that it nests left out.
+    pub(super) fn own_ranges(&self, inventory: &Inventory) -> Vec<(IpAddr, IpAddr)> {
+        let mut ranges = Vec::with_capacity(self.selectors.len());
         for selector in &self.selectors {
             match selector {
-                Selector::Cidr(block) => ranges.extend(AddressSet::from_iter([*block]).ranges()),
+                Selector::Cidr(block) => ranges.push(block.range()),
                 Selector::PublicInternet => ranges.extend(public_internet()),
                 Selector::Kubernetes(selector) => {
-                    ranges.extend(
-                        selector
-                            .addresses(inventory)
-                            .map(|address| (address, address)),
-                    );
+                    let addresses = selector.addresses(inventory);
+                    ranges.extend(addresses.map(|address| (address, address)));
                 }
-                Selector::Group(uuid) => {
-                    if let Some(group) = groups.get(uuid) {
-                        group.collect(groups, inventory, seen, ranges);
-                    }
-                }
+                Selector::Group(_) => {}
             }
         }
+        ranges
     }
 }
 
@@ -281,19 +283,19 @@ mod tests {
         let groups = BTreeMap::from([
             (
                 a,
-                SmartGroup {
+                Arc::new(SmartGroup {
                     uuid: a,
                     name: "a".into(),
                     selectors: vec![block("10.0.0.0/8"), Selector::Group(b)],
-                },
+                }),
             ),
             (
                 b,
-                SmartGroup {
+                Arc::new(SmartGroup {
                     uuid: b,
                     name: "b".into(),
                     selectors: vec![block("192.0.2.0/24"), Selector::Group(a)],
-                },
+                }),
             ),
         ]);
         let members = groups[&a].resolve(&groups, &Inventory::default());

@@ -1,6 +1,6 @@
 //! Rules, the lists they stand in, and the whole policy as it was configured.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -121,13 +121,13 @@ impl Default for DefaultAction {
     }
 }
 
-/// The whole policy as configured.
+/// The whole policy as configured. Groups are shared, so that a copy of a policy costs no copy of its domains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Policy {
     #[serde(serialize_with = "values")]
-    pub smart_groups: BTreeMap<Uuid, SmartGroup>,
+    pub smart_groups: BTreeMap<Uuid, Arc<SmartGroup>>,
     #[serde(serialize_with = "values")]
-    pub web_groups: BTreeMap<Uuid, WebGroup>,
+    pub web_groups: BTreeMap<Uuid, Arc<WebGroup>>,
     /// In evaluation order: sorted by attachment point, and within one as the controller ordered them.
     pub lists: Vec<PolicyList>,
     pub default_action: DefaultAction,
@@ -136,22 +136,26 @@ pub struct Policy {
 impl Policy {
     /// A policy with the system's groups and nothing else.
     pub fn new(default_action: DefaultAction) -> Self {
-        Self {
-            smart_groups: SmartGroup::system()
-                .into_iter()
-                .map(|group| (group.uuid, group))
-                .collect(),
-            web_groups: BTreeMap::from([(WebGroup::system().uuid, WebGroup::system())]),
+        let mut policy = Self {
+            smart_groups: BTreeMap::new(),
+            web_groups: BTreeMap::new(),
             lists: Vec::new(),
             default_action,
-        }
+        };
+        SmartGroup::system()
+            .into_iter()
+            .for_each(|group| policy.add_smart_group(group));
+        policy.add_web_group(WebGroup::system());
+        policy
     }
 
-    pub fn add_smart_group(&mut self, group: SmartGroup) {
+    pub fn add_smart_group(&mut self, group: impl Into<Arc<SmartGroup>>) {
+        let group = group.into();
         self.smart_groups.insert(group.uuid, group);
     }
 
-    pub fn add_web_group(&mut self, group: WebGroup) {
+    pub fn add_web_group(&mut self, group: impl Into<Arc<WebGroup>>) {
+        let group = group.into();
         self.web_groups.insert(group.uuid, group);
     }
 
@@ -165,8 +169,8 @@ impl Policy {
 }
 
 fn values<T: Serialize, S: serde::Serializer>(
-    map: &BTreeMap<Uuid, T>,
+    map: &BTreeMap<Uuid, Arc<T>>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(map.values())
+    serializer.collect_seq(map.values().map(|value| &**value))
 }

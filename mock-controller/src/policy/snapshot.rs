@@ -1,13 +1,10 @@
 //! The compiled policy: immutable, shared with gateways as `Arc<Snapshot>`, evaluated per flow.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use uuid::Uuid;
 
 use super::{
-    address::AddressSet,
-    domain::DomainSet,
     flow::{Action, Application, FirstPacket, FiveTuple, Protocol, Verdict},
+    index::RuleIndex,
     inventory::Inventory,
     rule::{DefaultAction, FlowAppRequirement, Policy, Rule},
     switches::Switches,
@@ -23,6 +20,7 @@ pub struct Snapshot {
     pub generation: u64,
     /// All lists, one behind the other: between lists the evaluation just goes on.
     rules: Vec<CompiledRule>,
+    index: RuleIndex,
     default_action: DefaultAction,
     watch_continues: bool,
 }
@@ -70,22 +68,11 @@ impl Snapshot {
         inventory: &Inventory,
         switches: &Switches,
     ) -> Self {
-        let groups: BTreeMap<Uuid, Arc<AddressSet>> = policy
-            .smart_groups
-            .values()
-            .map(|group| {
-                (
-                    group.uuid,
-                    Arc::new(group.resolve(&policy.smart_groups, inventory)),
-                )
-            })
-            .collect();
-        let rules = policy.lists.iter().flat_map(|list| &list.rules);
+        let rules: Vec<&Rule> = policy.lists.iter().flat_map(|list| &list.rules).collect();
         Self {
             generation,
-            rules: rules
-                .map(|rule| CompiledRule::new(rule, policy, &groups, switches))
-                .collect(),
+            index: RuleIndex::new(&rules, policy, inventory, switches),
+            rules: rules.into_iter().map(CompiledRule::new).collect(),
             default_action: policy.default_action,
             watch_continues: switches.watch_continues,
         }
@@ -110,16 +97,22 @@ impl Snapshot {
     /// with an application the outcome is always decided.
     pub fn evaluate(&self, flow: &FiveTuple, application: Option<&Application>) -> Evaluation {
         let mut watched = Vec::new();
-        for rule in &self.rules {
-            let action = match rule.matches(flow, application) {
-                Match::No => continue,
-                Match::NeedsApplication => {
+        for ordinal in self.index.matching(flow, application) {
+            let rule = &self.rules[ordinal as usize];
+            let tls = match (flow.protocol, application) {
+                (Protocol::Tcp, None) if rule.needs_application => {
                     return Evaluation {
                         outcome: FirstPacket::Inspect,
                         watched: Vec::new(),
                     };
                 }
-                Match::Yes(action) => action,
+                (Protocol::Tcp, Some(Application::Tls { .. })) => true,
+                _ => false,
+            };
+            let action = if rule.tls_required && !tls {
+                Action::Deny
+            } else {
+                rule.action
             };
             if !rule.watch {
                 return Evaluation {
@@ -161,108 +154,31 @@ impl Snapshot {
     }
 }
 
+/// What a rule does with a flow that it matches.
 #[derive(Clone, Debug)]
 struct CompiledRule {
     uuid: Uuid,
     name: String,
-    sources: Vec<Arc<AddressSet>>,
-    destinations: Vec<Arc<AddressSet>>,
-    names: Option<DomainSet>,
-    protocol: Option<Protocol>,
-    ports: Vec<(u16, u16)>,
     action: Action,
     logging: bool,
     watch: bool,
     tls_required: bool,
-}
-
-enum Match {
-    No,
-    /// Addresses and ports match; the rest depends on what the flow speaks.
-    NeedsApplication,
-    Yes(Action),
+    /// What the rule does depends on what the flow speaks.
+    needs_application: bool,
 }
 
 impl CompiledRule {
-    fn new(
-        rule: &Rule,
-        policy: &Policy,
-        groups: &BTreeMap<Uuid, Arc<AddressSet>>,
-        switches: &Switches,
-    ) -> Self {
-        let resolve = |uuids: &[Uuid]| {
-            uuids
-                .iter()
-                .filter_map(|uuid| groups.get(uuid).cloned())
-                .collect()
-        };
-        let web_groups = rule
-            .web_groups
-            .iter()
-            .filter_map(|uuid| policy.web_groups.get(uuid));
+    fn new(rule: &Rule) -> Self {
+        let tls_required = rule.flow_app_requirement == FlowAppRequirement::TlsRequired;
         Self {
             uuid: rule.uuid,
             name: rule.name.clone(),
-            sources: resolve(&rule.sources),
-            destinations: resolve(&rule.destinations),
-            names: (!rule.web_groups.is_empty()).then(|| DomainSet::new(web_groups, switches)),
-            protocol: rule.protocol,
-            ports: rule
-                .ports
-                .iter()
-                .map(|range| (range.first, range.last))
-                .collect(),
             action: rule.action,
             logging: rule.logging,
             watch: rule.watch,
-            tls_required: rule.flow_app_requirement == FlowAppRequirement::TlsRequired,
+            tls_required,
+            needs_application: tls_required || !rule.web_groups.is_empty(),
         }
-    }
-
-    fn matches(&self, flow: &FiveTuple, application: Option<&Application>) -> Match {
-        if !self.matches_addresses(flow) {
-            return Match::No;
-        }
-        if self.names.is_none() && !self.tls_required {
-            return Match::Yes(self.action);
-        }
-        // Names are read from TCP alone: QUIC and the like show none to the gateway.
-        let application = match (flow.protocol, application) {
-            (Protocol::Tcp, None) => return Match::NeedsApplication,
-            (Protocol::Tcp, Some(application)) => application,
-            _ => &Application::Other,
-        };
-        if self
-            .names
-            .as_ref()
-            .is_some_and(|names| !names.matches(application, flow.destination_port))
-        {
-            return Match::No;
-        }
-        let tls = matches!(application, Application::Tls { .. });
-        Match::Yes(if self.tls_required && !tls {
-            Action::Deny
-        } else {
-            self.action
-        })
-    }
-
-    fn matches_addresses(&self, flow: &FiveTuple) -> bool {
-        let ported = matches!(flow.protocol, Protocol::Tcp | Protocol::Udp);
-        let port = flow.destination_port;
-        self.protocol
-            .is_none_or(|protocol| protocol == flow.protocol)
-            && (self.ports.is_empty()
-                || ported
-                    && self
-                        .ports
-                        .iter()
-                        .any(|(first, last)| (first..=last).contains(&&port)))
-            && self.sources.iter().any(|group| group.contains(flow.source))
-            && self
-                .destinations
-                .iter()
-                .any(|group| group.contains(flow.destination))
     }
 
     fn verdict(&self, action: Action) -> Verdict {

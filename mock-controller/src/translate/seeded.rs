@@ -1,7 +1,7 @@
 //! Seeded faults of policy: each changes what was compiled from the configuration, and leaves everything behind it as it
 //! is. Must not know where objects and Pods come from.
 
-use std::{cmp::Reverse, collections::BTreeMap, net::Ipv4Addr};
+use std::{cmp::Reverse, collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use uuid::Uuid;
 
@@ -57,7 +57,7 @@ pub(super) fn distort(
             | Fault::WildcardLiteral
             | Fault::BareStarIgnored => {
                 for group in policy.web_groups.values_mut() {
-                    group.domains = domains(&group.domains, fault);
+                    Arc::make_mut(group).domains = domains(&group.domains, fault);
                 }
             }
             Fault::AnyPortPasses => each_rule(policy, |rule| rule.ports.clear()),
@@ -126,7 +126,7 @@ fn open_empty_groups(translation: &mut Translation) {
     let everything = Cidr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
     for group in translation.policy.smart_groups.values_mut() {
         if group.resolve(&groups, &translation.inventory).is_empty() {
-            group.selectors = everything.map(Selector::Cidr).into_iter().collect();
+            Arc::make_mut(group).selectors = everything.map(Selector::Cidr).into_iter().collect();
         }
     }
 }
@@ -155,7 +155,7 @@ fn selectors(policy: &mut Policy, fault: Fault) {
     let selectors = policy
         .smart_groups
         .values_mut()
-        .flat_map(|group| &mut group.selectors);
+        .flat_map(|group| &mut Arc::make_mut(group).selectors);
     for selector in selectors {
         match selector {
             Selector::Kubernetes(selector) if fault == Fault::NamespaceIgnored => {
