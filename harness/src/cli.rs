@@ -72,6 +72,9 @@ pub enum Role {
     StdioWrapper(fixtures::stdio_wrapper::Args),
     /// Simulated internet on addresses of this machine: EHR, APIs, sinks, DNS.
     Internet(fixtures::internet::Args),
+    /// Fake Aviatrix controller with the vendor's HTTP API, alone: try Terraform or scripts against it.
+    #[command(after_help = crate::serve_controller::AFTER_HELP)]
+    Controller(crate::serve_controller::Args),
     /// Do nothing until stopped, as a Pod that probes are run in.
     Idle,
 }

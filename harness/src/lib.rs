@@ -24,6 +24,7 @@
 //! | [`fuzz`] | drawn policies and flows, compared with the model of the documented policy |
 //! | [`report`], [`outcome`] | what a run came to, as a pure function of the evidence |
 //! | [`detection`] | who tests the tests: seeded faults against scenarios |
+//! | [`serve_controller`] | the fake controller alone, for people |
 //! | [`doctor`] | what this machine can run |
 //! | [`deadlines`] | every duration, with its reason |
 //!
@@ -53,6 +54,7 @@ pub mod report;
 pub mod requirement;
 pub mod run;
 pub mod scenario_data;
+pub mod serve_controller;
 pub mod steps;
 pub mod tier;
 pub mod up;

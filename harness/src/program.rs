@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command, Role, RunArgs, SelectionArgs};
 use crate::outcome::ExitCode;
-use crate::{bench, detection, doctor, fuzz, listing, run, up};
+use crate::{bench, detection, doctor, fuzz, listing, run, serve_controller, up};
 
 /// Runs a command. Must be called before the process has threads: without root it first makes a user namespace.
 pub fn main(cli: Cli) -> ProcessCode {
@@ -105,6 +105,7 @@ async fn serve(role: Role) -> ProcessCode {
         Role::McpServer(args) => finish(fixtures::mcp_server::run(args).await),
         Role::StdioWrapper(args) => finish(fixtures::stdio_wrapper::run(args).await),
         Role::Internet(args) => finish(fixtures::internet::run(args).await),
+        Role::Controller(args) => finish(serve_controller::run(args).await),
         Role::Idle => {
             fixtures::shutdown_signal().await;
             ProcessCode::SUCCESS

@@ -45,17 +45,10 @@ use crate::{
     translate::{Outcome, Translation, seeded_switches, translate},
 };
 
+pub use crate::store::features::RESET_BY_A_REBOOT;
+
 /// How many rules of the past [`Controller::describe_rule`] remembers.
 const MAX_DESCRIBED: usize = 65_536;
-
-/// The feature flags that a reboot of the vendor's controller was seen to reset (`reference/aviatrix-dcf.md` section 3).
-pub const RESET_BY_A_REBOOT: [&str; 5] = [
-    "k8s",
-    "k8s_dcf_policies",
-    "dcf_multi_policies",
-    "k8s_discovery",
-    "log_enrichment",
-];
 
 /// The way to a gateway.
 pub trait GatewayLink: Send + Sync + 'static {

@@ -7,8 +7,8 @@
 
 use super::Store;
 
-/// What a controller restart resets (`reference/aviatrix-dcf.md` section 3).
-pub const RESET_BY_RESTART: [&str; 5] = [
+/// What a reboot of the vendor's controller was seen to reset (`reference/aviatrix-dcf.md` section 3).
+pub const RESET_BY_A_REBOOT: [&str; 5] = [
     "k8s",
     "k8s_dcf_policies",
     "dcf_multi_policies",
@@ -76,7 +76,7 @@ pub fn listed(version: &str) -> Vec<&'static str> {
 /// [`listed`], and those that can be switched without being listed.
 fn known(version: &str) -> Vec<&'static str> {
     let mut known = listed(version);
-    for name in RESET_BY_RESTART {
+    for name in RESET_BY_A_REBOOT {
         if !known.contains(&name) {
             known.push(name);
         }
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn what_a_restart_resets_can_be_switched_without_being_listed() {
         let mut store = Store::default();
-        for name in RESET_BY_RESTART {
+        for name in RESET_BY_A_REBOOT {
             store.switch_feature("8.2.0", name, false).unwrap();
             assert!(!store.feature(name));
             store.switch_feature("8.2.0", name, true).unwrap();
