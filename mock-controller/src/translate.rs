@@ -155,7 +155,7 @@ pub fn translate(
     faults: &Faults,
 ) -> Result<Translation, store::Error> {
     let mut policy = Policy::new(store.default_action());
-    store.contribute(&mut policy)?;
+    store.contribute(&mut policy);
     let mut inventory = Inventory::default();
     let mut objects = BTreeMap::new();
     if store.feature(FEATURE_K8S) {

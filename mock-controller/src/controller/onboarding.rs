@@ -92,6 +92,9 @@ impl Onboarded {
 async fn client(controller: &Controller, cluster: &KubernetesCluster) -> Result<Client, String> {
     let text = match &cluster.credential {
         Credential::KubeConfig(text) => text,
+        Credential::Missing => {
+            return Err("it was registered without credentials".to_owned());
+        }
         Credential::Cloud => {
             let known = controller.config.cloud_clients.get(&cluster.cluster_id);
             return known.cloned().ok_or_else(|| {
