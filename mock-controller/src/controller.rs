@@ -41,7 +41,7 @@ use self::{onboarding::Onboarded, retry::Retry};
 use crate::{
     fault::{Fault, Faults},
     policy::{DEFAULT_ACTION, ObjectRef, Policy, Snapshot, Switches},
-    store::{self, Store},
+    store::{self, Store, syslog::RemoteSyslogs},
     translate::{Outcome, Translation, seeded_switches, translate},
 };
 
@@ -109,6 +109,7 @@ pub struct Controller {
     /// Counts how often the controller itself restarted.
     restarts: AtomicU64,
     pushes: watch::Sender<Option<Arc<Push>>>,
+    syslog: watch::Sender<RemoteSyslogs>,
 }
 
 struct State {
@@ -134,6 +135,7 @@ impl Controller {
             lost: AtomicU64::new(0),
             restarts: AtomicU64::new(0),
             pushes: watch::Sender::new(None),
+            syslog: watch::Sender::default(),
         }
     }
 
@@ -144,9 +146,27 @@ impl Controller {
 
     /// Changes the administrator's side of the policy, which is then compiled and pushed.
     pub fn configure<R>(&self, change: impl FnOnce(&mut Store) -> R) -> R {
-        let result = change(&mut self.state().store);
+        let result = {
+            let mut state = self.state();
+            let result = change(&mut state.store);
+            let configured = state.store.remote_syslog();
+            self.syslog.send_if_modified(|known| {
+                let differs = known != configured;
+                if differs {
+                    known.clone_from(configured);
+                }
+                differs
+            });
+            result
+        };
         self.notify();
         result
+    }
+
+    /// The remote syslog servers, now and after each change; for a gateway's
+    /// [`Forwarder`](crate::syslog::Forwarder).
+    pub fn remote_syslog(&self) -> watch::Receiver<RemoteSyslogs> {
+        self.syslog.subscribe()
     }
 
     /// Serves one gateway until cancelled, with the policy of the store and of every cluster that is registered there.

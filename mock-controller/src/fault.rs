@@ -159,6 +159,10 @@ faults! {
     LogLacksName = "log-lacks-name",
     /// Denials are logged with a time that is an hour behind.
     LogClockBehind = "log-clock-behind",
+
+    // What becomes of the gateway's log (`syslog`).
+    /// Records leave the gateway and never reach a syslog server.
+    SyslogLost = "syslog-lost",
 }
 
 impl fmt::Display for Fault {

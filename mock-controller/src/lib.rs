@@ -12,7 +12,8 @@
 //! | [`crd`] | FirewallPolicy and WebgroupPolicy: types and definitions | pure |
 //! | [`store`] | what an administrator configured, in the vendor's wire form | pure |
 //! | [`translate`] | store and cluster objects to policy and status | pure |
-//! | [`controller`] | watches, pushes, status, events: the only IO of this crate | tokio, kube |
+//! | [`controller`] | watches, pushes, status, events | IO: tokio, kube |
+//! | [`syslog`] | the gateway's records on their way to remote syslog servers | IO: tokio |
 //! | [`api`] | the vendor's HTTP API over the store | sans-IO, but for its server |
 //! | [`fault`] | seeded faults, by name | pure |
 //!
@@ -36,5 +37,6 @@ pub mod gateway;
 pub mod policy;
 pub mod record;
 pub mod store;
+pub mod syslog;
 pub mod time;
 pub mod translate;

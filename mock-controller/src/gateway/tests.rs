@@ -6,6 +6,7 @@ mod deny;
 mod filter;
 pub(super) mod hello;
 mod ipv6;
+mod logging;
 mod peer;
 mod permit;
 mod restart;
