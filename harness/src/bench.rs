@@ -4,6 +4,7 @@
 //! repetitions. Memory is the proportional set size of this process and all its descendants: a page that two processes
 //! share counts half in each.
 
+mod policy;
 mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,9 @@ const SIDE_BY_SIDE: usize = 8;
 /// # Errors
 /// When the machine can't run a cluster or a part does not start.
 pub async fn bench(args: &BenchArgs, binary: PathBuf) -> Result<(), Error> {
+    if args.policy {
+        return policy::policy(args.seed).await;
+    }
     let context = Arc::new(RunContext::interactive(
         args.project_dir.as_deref(),
         binary,
