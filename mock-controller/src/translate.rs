@@ -17,7 +17,7 @@ mod names;
 mod seeded;
 mod webgroup_policy;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -164,8 +164,8 @@ pub fn translate(
             .map(|(id, cluster)| (id.clone(), cluster.inventory.clone()))
             .collect();
         if store.feature(FEATURE_K8S_DCF_POLICIES) {
-            let controller = policy.clone();
-            for compiled in in_seeded_order(clusters, &controller, switches) {
+            let compiled = in_seeded_order(clusters, &policy, switches);
+            for compiled in compiled {
                 compiled
                     .smart_groups
                     .into_iter()
@@ -204,12 +204,48 @@ struct Compiled {
     translated: Translated,
 }
 
+/// The controller's groups, as rules of objects refer to them.
+struct KnownGroups<'a> {
+    smart: KnownKind<'a>,
+    web: KnownKind<'a>,
+}
+
+/// Of groups that share a name, the one with the lowest uuid is meant.
+#[derive(Default)]
+struct KnownKind<'a> {
+    uuids: HashSet<Uuid>,
+    by_name: HashMap<&'a str, Uuid>,
+}
+
+impl<'a> KnownGroups<'a> {
+    fn new(controller: &'a Policy) -> Self {
+        let smart = controller.smart_groups.values();
+        let web = controller.web_groups.values();
+        Self {
+            smart: smart.map(|group| (group.uuid, &*group.name)).collect(),
+            web: web.map(|group| (group.uuid, &*group.name)).collect(),
+        }
+    }
+}
+
+impl<'a> FromIterator<(Uuid, &'a str)> for KnownKind<'a> {
+    fn from_iter<I: IntoIterator<Item = (Uuid, &'a str)>>(groups: I) -> Self {
+        let mut known = Self::default();
+        for (uuid, name) in groups {
+            known.uuids.insert(uuid);
+            known.by_name.entry(name).or_insert(uuid);
+        }
+        known
+    }
+}
+
 /// The vendor's order between objects is unknown, so it is drawn from a seed: nothing may rely on it.
 fn in_seeded_order(
     clusters: &BTreeMap<String, ClusterObjects>,
     controller: &Policy,
     switches: &Switches,
 ) -> Vec<Compiled> {
+    let controller = KnownGroups::new(controller);
     let mut compiled = Vec::new();
     for (cluster, objects) in clusters {
         for object in &objects.firewall_policies {
@@ -219,7 +255,7 @@ fn in_seeded_order(
                 .as_ref()
                 .map_err(|error| Rejection::Malformed(error.clone()));
             let result = result.and_then(|spec| {
-                firewall_policy::compile(&names, object, spec, controller, switches)
+                firewall_policy::compile(&names, object, spec, &controller, switches)
             });
             let selectors = object
                 .spec
@@ -266,20 +302,18 @@ fn fail_closed<S>(
     } else {
         selectors
     };
-    let mut smart_groups: Vec<SmartGroup> = Vec::new();
+    let mut smart_groups: BTreeMap<Uuid, SmartGroup> = BTreeMap::new();
     for selector in selectors {
         let group = source_group(names, selector).unwrap_or_else(|_| {
             source_group(names, None)
                 .expect("invariant: the whole namespace is always a valid source")
         });
-        if !smart_groups.contains(&group) {
-            smart_groups.push(group);
-        }
+        smart_groups.insert(group.uuid, group);
     }
     let rule = Rule {
         uuid: names.uuid("rejected"),
         name: "rejected-object".to_owned(),
-        sources: smart_groups.iter().map(|group| group.uuid).collect(),
+        sources: smart_groups.keys().copied().collect(),
         destinations: vec![ANYWHERE],
         web_groups: Vec::new(),
         protocol: None,
@@ -291,7 +325,7 @@ fn fail_closed<S>(
     };
     Compiled {
         object: names.object(),
-        smart_groups,
+        smart_groups: smart_groups.into_values().collect(),
         web_groups: Vec::new(),
         list: Some(names.list(vec![rule])),
         translated: object.translated(Outcome::Rejected(reason)),

@@ -1,12 +1,12 @@
 //! One FirewallPolicy to one list of the Kubernetes block.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
 use super::{
-    Compiled, GroupProblem, K8S_ATTACHMENT_POINT, Names, Outcome, PolicyObject, Rejection,
-    RuleProblem, source_group,
+    Compiled, GroupProblem, K8S_ATTACHMENT_POINT, KnownGroups, KnownKind, Names, Outcome,
+    PolicyObject, Rejection, RuleProblem, source_group,
 };
 use crate::{
     crd::{
@@ -14,8 +14,8 @@ use crate::{
         InlineSmartGroup, SmartGroupSelector,
     },
     policy::{
-        Action, FlowAppRequirement, KubernetesSelector, Policy, PortRange, Protocol, Rule,
-        Selector, SmartGroup, Switches, WebGroup,
+        Action, FlowAppRequirement, KubernetesSelector, PortRange, Protocol, Rule, Selector,
+        SmartGroup, Switches, WebGroup,
     },
 };
 
@@ -23,7 +23,7 @@ pub(super) fn compile(
     names: &Names,
     object: &PolicyObject<FirewallPolicySpec>,
     spec: &FirewallPolicySpec,
-    controller: &Policy,
+    controller: &KnownGroups<'_>,
     switches: &Switches,
 ) -> Result<Compiled, Rejection> {
     let mut groups = Groups::declare(names, spec, controller, switches)?;
@@ -77,8 +77,9 @@ fn status(name: &str, uuids: &BTreeMap<String, Uuid>) -> GroupStatus {
 
 /// The groups that the object's rules can refer to.
 struct Groups<'a> {
-    controller: &'a Policy,
+    controller: &'a KnownGroups<'a>,
     smart: Vec<SmartGroup>,
+    sources: BTreeSet<Uuid>,
     web: Vec<WebGroup>,
     smart_by_name: BTreeMap<String, Uuid>,
     web_by_name: BTreeMap<String, Uuid>,
@@ -88,12 +89,13 @@ impl<'a> Groups<'a> {
     fn declare(
         names: &Names,
         spec: &FirewallPolicySpec,
-        controller: &'a Policy,
+        controller: &'a KnownGroups<'a>,
         switches: &Switches,
     ) -> Result<Self, Rejection> {
         let mut groups = Self {
             controller,
             smart: Vec::new(),
+            sources: BTreeSet::new(),
             web: Vec::new(),
             smart_by_name: BTreeMap::new(),
             web_by_name: BTreeMap::new(),
@@ -124,7 +126,7 @@ impl<'a> Groups<'a> {
 
     fn add_source(&mut self, group: SmartGroup) -> Uuid {
         let uuid = group.uuid;
-        if !self.smart.contains(&group) {
+        if self.sources.insert(uuid) {
             self.smart.push(group);
         }
         uuid
@@ -161,49 +163,33 @@ impl<'a> Groups<'a> {
     }
 
     fn resolve_smart(&self, reference: &GroupRef) -> Result<Uuid, RuleProblem> {
-        let known = &self.controller.smart_groups;
-        resolve(
-            "smart group",
-            reference,
-            &self.smart_by_name,
-            known.values().map(|group| (group.uuid, &*group.name)),
-        )
+        let known = &self.controller.smart;
+        resolve("smart group", reference, &self.smart_by_name, known)
     }
 
     fn resolve_web(&self, reference: &GroupRef) -> Result<Uuid, RuleProblem> {
-        let known = &self.controller.web_groups;
-        resolve(
-            "web group",
-            reference,
-            &self.web_by_name,
-            known.values().map(|group| (group.uuid, &*group.name)),
-        )
+        let known = &self.controller.web;
+        resolve("web group", reference, &self.web_by_name, known)
     }
 }
 
-fn resolve<'a>(
+fn resolve(
     kind: &'static str,
     reference: &GroupRef,
     declared: &BTreeMap<String, Uuid>,
-    mut controller: impl Iterator<Item = (Uuid, &'a str)>,
+    controller: &KnownKind<'_>,
 ) -> Result<Uuid, RuleProblem> {
     let (text, found) = match (&reference.name, &reference.uuid) {
         (Some(wanted), None) => {
-            let found = declared.get(wanted).copied();
-            (
-                wanted,
-                found.or_else(|| {
-                    controller
-                        .find(|(_, name)| name == wanted)
-                        .map(|(uuid, _)| uuid)
-                }),
-            )
+            let known = declared.get(wanted);
+            let found = known.or_else(|| controller.by_name.get(&**wanted));
+            (wanted, found.copied())
         }
         (None, Some(wanted)) => {
             let parsed = wanted.parse::<Uuid>().ok();
             (
                 wanted,
-                parsed.filter(|wanted| controller.any(|(uuid, _)| uuid == *wanted)),
+                parsed.filter(|wanted| controller.uuids.contains(wanted)),
             )
         }
         _ => return Err(RuleProblem::AmbiguousReference),
