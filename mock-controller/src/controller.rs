@@ -42,7 +42,7 @@ use crate::{
     fault::{Fault, Faults},
     policy::{DEFAULT_ACTION, ObjectRef, Policy, Snapshot, Switches},
     store::{self, Store, syslog::RemoteSyslogs},
-    translate::{Outcome, Translation, seeded_switches, translate},
+    translate::{Mirrored, Outcome, Translation, seeded_switches, translate},
 };
 
 pub use crate::store::features::RESET_BY_A_REBOOT;
@@ -238,6 +238,15 @@ impl Controller {
         self.state().described.get(&uuid).cloned()
     }
 
+    /// What mirrors the policy objects of clusters in the policy in force; nothing before the first push.
+    pub fn mirrors(&self) -> Arc<Vec<Mirrored>> {
+        let state = self.state();
+        let enforced = state.enforced.as_ref();
+        enforced
+            .map(|(_, translation)| Arc::clone(&translation.mirrors))
+            .unwrap_or_default()
+    }
+
     /// The policy in force, for evidence: groups with their members, lists in evaluation order, the default action.
     /// Null before the first push.
     pub fn export(&self) -> Value {
@@ -324,6 +333,7 @@ impl Controller {
             policy,
             inventory,
             objects,
+            ..
         } = translation;
         let snapshot = Snapshot::compile(generation, policy, inventory, &self.config.switches);
         gateway.push(Arc::new(snapshot)).await;

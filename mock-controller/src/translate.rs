@@ -17,7 +17,10 @@ mod names;
 mod seeded;
 mod webgroup_policy;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use uuid::Uuid;
 
@@ -69,6 +72,18 @@ pub struct Translation {
     pub policy: Policy,
     pub inventory: Inventory,
     pub objects: BTreeMap<ObjectRef, Translated>,
+    /// What mirrors the policy objects, in evaluation order.
+    pub mirrors: Arc<Vec<Mirrored>>,
+}
+
+/// The groups and the list that one policy object became, for administrators to see. A seeded fault may keep them from
+/// being enforced.
+#[derive(Clone, Debug)]
+pub struct Mirrored {
+    pub object: ObjectRef,
+    pub smart_groups: Vec<Arc<SmartGroup>>,
+    pub web_groups: Vec<Arc<WebGroup>>,
+    pub list: Option<PolicyList>,
 }
 
 /// What became of one policy object.
@@ -158,25 +173,30 @@ pub fn translate(
     store.contribute(&mut policy);
     let mut inventory = Inventory::default();
     let mut objects = BTreeMap::new();
+    let mut mirrors = Vec::new();
     if store.feature(FEATURE_K8S) {
         inventory.clusters = clusters
             .iter()
             .map(|(id, cluster)| (id.clone(), cluster.inventory.clone()))
             .collect();
         if store.feature(FEATURE_K8S_DCF_POLICIES) {
-            let compiled = in_seeded_order(clusters, &policy, switches);
-            for compiled in compiled {
-                compiled
-                    .smart_groups
-                    .into_iter()
-                    .for_each(|group| policy.add_smart_group(group));
-                compiled
-                    .web_groups
-                    .into_iter()
-                    .for_each(|group| policy.add_web_group(group));
-                if let Some(list) = compiled.list {
-                    policy.add_list(list);
+            for compiled in in_seeded_order(clusters, &policy, switches) {
+                let mirrored = Mirrored {
+                    object: compiled.object.clone(),
+                    smart_groups: compiled.smart_groups.into_iter().map(Arc::new).collect(),
+                    web_groups: compiled.web_groups.into_iter().map(Arc::new).collect(),
+                    list: compiled.list,
+                };
+                for group in &mirrored.smart_groups {
+                    policy.add_smart_group(Arc::clone(group));
                 }
+                for group in &mirrored.web_groups {
+                    policy.add_web_group(Arc::clone(group));
+                }
+                if let Some(list) = &mirrored.list {
+                    policy.add_list(list.clone());
+                }
+                mirrors.push(mirrored);
                 objects.insert(compiled.object, compiled.translated);
             }
         }
@@ -185,6 +205,7 @@ pub fn translate(
         policy,
         inventory,
         objects,
+        mirrors: Arc::new(mirrors),
     };
     if !faults.is_empty() {
         let arrivals = clusters
