@@ -17,7 +17,8 @@
 //! | [`denial`]      | that an attempt was blocked                                          |
 //! | [`permit`]      | that a request passed                                                |
 //! | [`logged`]      | that a decision is in the log, and leads to the server               |
-//! | [`condition`]   | that a prerequisite of the platform is not met                       |
+//! | [`condition`]   | that Pods are hidden behind their node                               |
+//! | [`platform`]    | prerequisites of the platform, and which one is not met              |
 //! | [`default_action`] | that the default action is what the design says                   |
 //! | [`level`]       | (what a result means for a requirement that is not core)             |
 //! | [`open_question`] | what the system's answer to an open question is                    |
@@ -44,6 +45,7 @@ pub mod node;
 pub mod observation;
 pub mod open_question;
 pub mod permit;
+pub mod platform;
 pub mod restart;
 pub mod result;
 pub mod spread;

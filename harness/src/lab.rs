@@ -11,6 +11,7 @@ mod crafted;
 pub mod lifecycle;
 pub mod orchestrator;
 pub mod package;
+mod platform;
 pub mod policies;
 mod probing;
 mod reports;
@@ -34,6 +35,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::evidence::observe::Captures;
 use crate::evidence::{Event, Index, Recorder, ToolCall};
+use crate::judge::Observations;
+use crate::judge::platform::cause::{Cause, Known, causes};
 use crate::run::RunContext;
 use crate::scenario_data::ServerManifest;
 use crate::scenario_data::tier_one::TierOne;
@@ -77,6 +80,14 @@ pub enum Error {
     /// A process in the cluster that ended or said something unexpected.
     #[error("{0}")]
     Fixture(String),
+    /// A part of the system that did not start, and the prerequisite of the platform that explains it.
+    #[error("{source}; {}", cause.in_words())]
+    Prerequisite {
+        /// What is not met.
+        cause: Box<Cause>,
+        /// What did not start.
+        source: Box<Error>,
+    },
 }
 
 impl Error {
@@ -110,6 +121,8 @@ pub struct Setup {
     pub dual_stack: bool,
     /// The orchestrator's chart installs no NetworkPolicy, as the published AWS blueprint sets it.
     pub without_network_policy: bool,
+    /// Nothing runs but the platform: its namespaces are there, and no orchestrator.
+    pub without_orchestrator: bool,
 }
 
 /// An MCP server that the lab created.
@@ -131,6 +144,8 @@ pub struct Lab {
     cluster: Arc<dyn Cluster>,
     far_ends: FarEnds,
     orchestrator: Orchestrator,
+    /// The orchestrator is installed.
+    orchestrated: bool,
     servers: BTreeMap<String, Server>,
     /// Servers that were created and not launched yet.
     created: BTreeMap<String, (String, ServerManifest)>,
@@ -173,6 +188,7 @@ impl Lab {
             cluster,
             far_ends,
             orchestrator: Orchestrator::new(String::new()),
+            orchestrated: true,
             servers: BTreeMap::new(),
             created: BTreeMap::new(),
             remote: BTreeMap::new(),
@@ -182,6 +198,10 @@ impl Lab {
             cancel,
             tasks,
         };
+        if setup.without_orchestrator {
+            lab.orchestrated = false;
+            return Ok(lab);
+        }
         let started = tokio::select! {
             address = lab.await_stand_ins() => address,
             crash = lab.cluster.crashed() => Err(Error::Fixture(crash.to_string())),
@@ -192,8 +212,17 @@ impl Lab {
                 Ok(lab)
             }
             Err(error) => {
+                let stated = lab.ask_platform(&[]).await;
+                let seen = Observations::default();
+                let cause = causes(&stated, &Known::default(), &seen).into_iter().next();
                 lab.finish().await;
-                Err(error)
+                Err(match cause {
+                    Some(cause) => Error::Prerequisite {
+                        cause: Box::new(cause),
+                        source: Box::new(error),
+                    },
+                    None => error,
+                })
             }
         }
     }
@@ -517,7 +546,7 @@ impl Lab {
 
     /// Stores the orchestrator's own policies under `policy/`, as far as its storage can be asked.
     async fn record_orchestrator_policies(&self) {
-        let Some(token) = self.cluster.storage_token() else {
+        let Some(token) = self.cluster.storage_token().filter(|_| self.orchestrated) else {
             return;
         };
         let listed = async {

@@ -6,6 +6,7 @@ use fixtures::internet::{self, Internet};
 
 use crate::fault::FaultRegister;
 use crate::requirement::Register;
+use crate::scenario_data::platform::Platform;
 use crate::scenario_data::tier_one::TierOne;
 use crate::scenario_data::{self, ServerManifest};
 
@@ -137,6 +138,14 @@ impl Project {
     /// When there are none of that name or they are broken; names the file.
     pub fn tier_one(&self, name: &str) -> Result<TierOne, Error> {
         Ok(TierOne::load(&self.scenarios(), name)?)
+    }
+
+    /// The platform on a cloud, of `scenarios/platform/`, with the permits that it names.
+    ///
+    /// # Errors
+    /// When there is none for that cloud or it is broken; names the file.
+    pub fn platform(&self, cloud: &str) -> Result<Platform, Error> {
+        Ok(Platform::load(&self.scenarios(), cloud)?)
     }
 
     /// Reads every manifest in `scenarios/servers/`, so that a broken one is found before anything runs.

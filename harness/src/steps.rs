@@ -8,6 +8,7 @@
 //! | [`egress`] | requests out of a Pod and what becomes of them |
 //! | [`package`] | servers that npx fetches when their Pod starts |
 //! | [`condition`] | prerequisites of the platform, and that a missing one is named |
+//! | [`platform`] | the platform's design on the firewall's controller, and canaries |
 //! | [`question`] | open questions, whose answers are recorded |
 //! | [`tiers`] | permits before and behind the servers' own policies |
 //! | [`update`] | a server's list that changes while its Pod runs |
@@ -21,6 +22,7 @@ pub mod egress;
 pub mod ipv6;
 pub mod lifecycle;
 pub mod package;
+pub mod platform;
 pub mod question;
 pub mod restart;
 pub mod system;

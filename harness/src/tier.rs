@@ -12,8 +12,9 @@ pub mod node_js;
 mod tier_one;
 pub mod vendor_api;
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -22,7 +23,7 @@ pub use far_ends::FarEnds;
 
 use crate::evidence::observe::Captures;
 use crate::judge::StoppedOnNode;
-use crate::scenario_data::tier_one::TierOne;
+use crate::scenario_data::tier_one::{Places, TierOne};
 use vendor_api::VendorApi;
 
 /// Image of a Pod that does nothing but let probes be run in it.
@@ -107,6 +108,19 @@ pub trait Cluster: Send + Sync {
     /// A session with the firewall's controller, where this tier has one.
     fn vendor_api(&self) -> Option<Arc<VendorApi>> {
         None
+    }
+
+    /// Restarts the firewall's controller, where the tier can; resolves when it has given the gateway a policy again.
+    fn restart_controller(&self) -> BoxFuture<'_, bool>;
+
+    /// The gateway's addresses towards the internet; none where the tier does not know them.
+    fn gateway_addresses(&self) -> BTreeSet<IpAddr> {
+        BTreeSet::new()
+    }
+
+    /// Addresses and other places of this cluster by the names that data has for them.
+    fn places(&self) -> Places {
+        Places::new()
     }
 
     /// Sets the permits of a file on the firewall's Tier 1, in place of what the same file set before; resolves when

@@ -4,6 +4,8 @@
 //! for, and sorts failures: a check that did not pass is a verdict about the system; anything else is a fault of the
 //! harness or of a stand-in and must never look like a verdict.
 
+mod causes;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,13 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::evidence::{Event, Recorder, ScenarioFinished, ScenarioStarted, observe};
-use crate::judge::{CheckResult, Control, condition, level};
+use crate::evidence::{Event, Recorder, ScenarioFinished, ScenarioStarted};
+use crate::judge::{CheckResult, Control};
 use crate::lab::{self, Lab, Setup};
 use crate::outcome::Outcome;
 use crate::run::RunContext;
 use crate::steps::authoring::Authoring;
 use crate::steps::lifecycle::Life;
+use crate::steps::platform::Setting;
 use crate::steps::update::Change;
 use crate::waiting::Waiting;
 
@@ -112,6 +115,10 @@ pub struct Scene {
     pub authoring: Authoring,
     /// What happened to parts of the system.
     pub life: Life,
+    /// The platform's design, and canaries on it.
+    pub platform: Setting,
+    /// Results of the step that runs now that leave something wrong or unproven.
+    unsettled: Mutex<Vec<CheckResult>>,
     lab: Option<Lab>,
     waiting: Waiting,
     location: String,
@@ -151,38 +158,22 @@ impl Scene {
         Ok(())
     }
 
-    /// Records results; the first that leaves something wrong or unproven becomes the step's failure.
+    /// Records results; where something is wrong or unproven the end of the step does, once it knows why. The first that
+    /// is so becomes the step's failure.
     ///
     /// # Errors
-    /// [`Failure::Check`] unless every outcome [is settled](Outcome::is_settled).
+    /// [`Failure::Check`] unless every outcome [is settled](crate::outcome::Outcome::is_settled).
     pub fn settle(&self, results: Vec<CheckResult>) -> Step {
-        let mut first = None;
-        let results = self.name_conditions(results);
-        let level_of = |id: &str| self.context.requirements.find(id).map(|found| found.level);
-        let by_level = results
-            .into_iter()
-            .flat_map(|result| level::by_level(result, level_of));
-        for result in by_level {
-            self.recorder.check(result.clone());
-            if !result.outcome.is_settled() && first.is_none() {
-                first = Some(result);
-            }
-        }
-        first.map_or(Ok(()), |result| Err(Failure::Check(Box::new(result))))
-    }
-
-    /// Where something is not as expected and a prerequisite of the platform is not met, says so in place of blaming
-    /// the policy.
-    fn name_conditions(&self, results: Vec<CheckResult>) -> Vec<CheckResult> {
         if results.iter().all(|result| result.outcome.is_settled()) {
-            return results;
+            self.record(results);
+            return Ok(());
         }
-        let events = self.recorder.events();
-        let seen = observe::from_events(events.iter().map(AsRef::as_ref), Timestamp::now());
-        match condition::masquerade(&seen) {
-            Some(masquerade) => masquerade.named(results),
-            None => results,
-        }
+        let first = self.first_unsettled(&results);
+        self.unsettled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(results);
+        first.map_or(Ok(()), |result| Err(Failure::Check(Box::new(result))))
     }
 
     /// Of `ids`, those that this scenario's tags name.
@@ -228,6 +219,8 @@ impl World {
             change: None,
             authoring: Authoring::default(),
             life: Life::default(),
+            platform: Setting::default(),
+            unsettled: Mutex::default(),
             lab: None,
             waiting: Waiting::default(),
             location,
@@ -255,6 +248,7 @@ impl World {
                     .unwrap_or_else(|| "a step that named nothing".to_owned()),
             }),
         };
+        let result = scene.with_causes(result).await;
         if let Err(failure) = &result
             && let Some(outcome) = failure.outcome()
         {

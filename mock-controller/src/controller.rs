@@ -14,6 +14,7 @@
 //! ([`Snapshot::deny_all`]).
 
 mod cluster;
+mod forgetful;
 mod onboarding;
 mod retry;
 mod seeded;
@@ -37,7 +38,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{onboarding::Onboarded, retry::Retry};
+use self::{forgetful::forget, onboarding::Onboarded, retry::Retry};
 use crate::{
     fault::{Fault, Faults},
     policy::{DEFAULT_ACTION, ObjectRef, Policy, Snapshot, Switches},
@@ -149,6 +150,9 @@ impl Controller {
         let result = {
             let mut state = self.state();
             let result = change(&mut state.store);
+            if !self.config.faults.is_empty() {
+                forget(&mut state.store, &self.config.faults);
+            }
             let configured = state.store.remote_syslog();
             self.syslog.send_if_modified(|known| {
                 let differs = known != configured;
@@ -240,6 +244,9 @@ impl Controller {
 
     /// What mirrors the policy objects of clusters in the policy in force; nothing before the first push.
     pub fn mirrors(&self) -> Arc<Vec<Mirrored>> {
+        if self.config.faults.has(Fault::MirrorsNotListed) {
+            return Arc::default();
+        }
         let state = self.state();
         let enforced = state.enforced.as_ref();
         enforced

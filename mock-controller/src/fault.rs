@@ -119,8 +119,8 @@ faults! {
     SyslogNineDropped = "syslog-nine-dropped",
     /// The association with CoPilot knows its private address alone.
     CopilotPublicAddressMissing = "copilot-public-address-missing",
-    /// A SmartGroup or WebGroup loses the last entry of its selector.
-    GroupEntryLost = "group-entry-lost",
+    /// A SmartGroup or WebGroup keeps no more than five entries of its selector.
+    GroupTruncated = "group-truncated",
     /// Policy objects of clusters are compiled and enforced, and nothing of them is listed.
     MirrorsNotListed = "mirrors-not-listed",
     /// Policy objects of clusters are compiled although the features that they need are off.

@@ -29,7 +29,7 @@ use crate::{
         FirewallPolicySpec, FirewallPolicyStatus, SourceSelector, WebgroupPolicySpec,
         WebgroupPolicyStatus,
     },
-    fault::Faults,
+    fault::{Fault, Faults},
     policy::{
         ANYWHERE, Action, AttachmentPoint, ClusterInventory, FlowAppRequirement, InvalidCidr,
         InvalidDomain, Inventory, KubernetesSelector, ObjectRef, Policy, PolicyList, Rule,
@@ -174,12 +174,13 @@ pub fn translate(
     let mut inventory = Inventory::default();
     let mut objects = BTreeMap::new();
     let mut mirrors = Vec::new();
-    if store.feature(FEATURE_K8S) {
+    let has = |feature| store.feature(feature) || faults.has(Fault::FeaturesIgnored);
+    if has(FEATURE_K8S) {
         inventory.clusters = clusters
             .iter()
             .map(|(id, cluster)| (id.clone(), cluster.inventory.clone()))
             .collect();
-        if store.feature(FEATURE_K8S_DCF_POLICIES) {
+        if has(FEATURE_K8S_DCF_POLICIES) {
             for compiled in in_seeded_order(clusters, &policy, switches) {
                 let mirrored = Mirrored {
                     object: compiled.object.clone(),

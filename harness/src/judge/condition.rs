@@ -1,6 +1,7 @@
-//! Prerequisites of the platform that are not met: named, so that the policy is not blamed for them.
+//! Masquerade, a prerequisite of the platform that shows in the gateway's log alone; how it and the others are named is
+//! in [`platform::cause`](super::platform::cause).
 //!
-//! Masquerade: the node puts its own address in the place of a Pod's before the gateway sees the packet. Rules that
+//! With masquerade the node puts its own address in the place of a Pod's before the gateway sees the packet. Rules that
 //! select Pods by label then match nothing, every flow looks like the node's, and neither a permit nor a denial says
 //! anything about a policy (reference: aviatrix-dcf.md section 3).
 
@@ -8,12 +9,9 @@ use std::net::IpAddr;
 
 use super::correlate;
 use super::finding::Finding;
-use super::{Attempt, Bearing, Check, CheckResult, EvidenceLine, Observations, Sent};
+use super::{Attempt, Check, CheckResult, Observations, Sent};
 use crate::evidence::folder;
-use crate::outcome::Outcome;
 
-/// The requirement that the condition breaks: Pod source addresses reach the gateway unmasqueraded.
-const PREREQUISITE: &str = "PLT-01";
 const REMEDY: &str = "EKS: set AWS_VPC_K8S_CNI_EXTERNALSNAT=true on the DaemonSet aws-node; AKS: nonMasqueradeCIDRs \
                       0.0.0.0/0 in the ConfigMap azure-ip-masq-agent-config";
 
@@ -86,53 +84,6 @@ impl Masquerade {
             self.node, self.pod
         )
     }
-
-    /// Results that were judged under the condition: what was not proven because of it says so. Data that arrived where
-    /// it must not stays a failure. One result more names the prerequisite itself.
-    #[must_use]
-    pub fn named(&self, results: Vec<CheckResult>) -> Vec<CheckResult> {
-        let condition = CheckResult::stated(
-            "Pod addresses reach the gateway",
-            &[PREREQUISITE],
-            Outcome::Failed,
-            "the gateway sees the Pods' own addresses",
-            format!("{} ({})", self.in_words(), self.record),
-        );
-        let blamed = results.into_iter().map(|mut result| {
-            if result.outcome.is_settled() {
-                return result;
-            }
-            if !arrived(&result) {
-                result.outcome = Outcome::Inconclusive;
-            }
-            result.control_broken = false;
-            result.reasons.insert(0, self.in_words());
-            let line = EvidenceLine {
-                found: format!(
-                    "masquerade is on: the gateway sees {} in the place of {}",
-                    self.node, self.pod
-                ),
-                file: Some(folder::GATEWAY_LOG.to_owned()),
-                bearing: Bearing::Missing,
-            };
-            result.evidence.insert(0, line);
-            result
-        });
-        std::iter::once(condition).chain(blamed).collect()
-    }
-}
-
-/// Whether a result failed because data arrived, or packets left: that is no matter of addresses.
-fn arrived(result: &CheckResult) -> bool {
-    let proofs = [folder::RECEIPTS, folder::OUTSIDE];
-    result.outcome == Outcome::Failed
-        && result.evidence.iter().any(|line| {
-            line.bearing == Bearing::Contradicts
-                && line
-                    .file
-                    .as_deref()
-                    .is_some_and(|file| proofs.contains(&file))
-        })
 }
 
 /// Judges that the gateway sees the Pods' own addresses, by the records of these attempts.

@@ -147,7 +147,7 @@ pub fn is_enforced(object: &DynamicObject) -> bool {
         && object.data["status"]["lastReconciledGeneration"].as_i64() == object.metadata.generation
 }
 
-fn firewall_policy_kind() -> ApiResource {
+pub(super) fn firewall_policy_kind() -> ApiResource {
     ApiResource {
         group: "networking.aviatrix.com".to_owned(),
         version: "v1alpha1".to_owned(),

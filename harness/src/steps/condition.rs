@@ -69,7 +69,10 @@ fn names_a_node(events: &[Arc<Recorded>]) -> Option<()> {
 }
 
 impl Scene {
-    fn last_attempts_in(&self, observations: &Observations) -> Result<Vec<Attempt>, Failure> {
+    pub(super) fn last_attempts_in(
+        &self,
+        observations: &Observations,
+    ) -> Result<Vec<Attempt>, Failure> {
         let labels = self.last_attempts()?;
         labels
             .iter()

@@ -276,7 +276,7 @@ impl Scene {
         )
     }
 
-    async fn all_pass(&mut self, rule: &RuleExpectation) -> Step {
+    pub(super) async fn all_pass(&mut self, rule: &RuleExpectation) -> Step {
         let labels = self.last_attempts()?;
         for label in &labels {
             self.await_outcome(label).await?;
@@ -285,7 +285,7 @@ impl Scene {
         self.settle(results)
     }
 
-    async fn all_blocked(&mut self, rule: RuleExpectation) -> Step {
+    pub(super) async fn all_blocked(&mut self, rule: RuleExpectation) -> Step {
         let labels = self.last_attempts()?;
         let attempts: Vec<_> = labels
             .into_iter()

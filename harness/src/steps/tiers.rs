@@ -28,6 +28,7 @@ async fn tier_one_holds(world: &mut World, name: String) -> Step {
                 .tier_one(&name)
                 .map_err(lab::Error::from)?;
             if scene.runs() {
+                scene.setup.tier_one.push(data.clone());
                 Ok(scene.lab().await?.set_tier_one(&data).await?)
             } else {
                 scene.set_up(|setup| setup.tier_one.push(data))
@@ -39,7 +40,10 @@ async fn tier_one_holds(world: &mut World, name: String) -> Step {
 #[when(expr = "the permits {string} are taken off Tier 1 of the firewall")]
 async fn tier_one_loses(world: &mut World, name: String) -> Step {
     world
-        .act(async |scene| Ok(scene.lab().await?.clear_tier_one(&name).await?))
+        .act(async |scene| {
+            scene.setup.tier_one.retain(|data| data.name != name);
+            Ok(scene.lab().await?.clear_tier_one(&name).await?)
+        })
         .await
 }
 

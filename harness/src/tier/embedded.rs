@@ -9,16 +9,17 @@ mod bare;
 mod parts;
 mod witness;
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::str::FromStr as _;
 use std::sync::Arc;
 
+use cluster::fault::ClusterFault;
 use cluster::network::{NODE_ADDRESS, Network, POD_CIDR};
 use cluster::node_stage::DropReason;
 use cluster::{ApiServerBeyond, ClusterConfig, EmbeddedCluster};
 use fixtures::internet::{Internet, InternetHandle, Sockets};
-use fixtures::obot::install;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -34,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use bare::{bare, run_to_end};
-use parts::{create_all, images, installation, outside_client};
+use parts::{create_all, has_fault, images, installed, outside_client};
 use witness::{api_server_receipts, receipt_of, record_api_server, record_nodes};
 
 use super::firewall;
@@ -162,7 +163,9 @@ pub async fn start(
     for data in &setup.tier_one {
         tier_one.install(&controller, data, &places())?;
     }
-    create_all(&client, &firewall::crds()?).await?;
+    if !has_fault(context, ClusterFault::CrdsMissing) {
+        create_all(&client, &firewall::crds()?).await?;
+    }
     // Subscribes now: a push before the first poll of a task would be missed.
     firewall::record_pushes(&controller, &client, recorder, &cancel, &tasks);
     let registration = serde_json::json!({
@@ -189,7 +192,7 @@ pub async fn start(
         record_api_server(&client, recorder).await?;
     }
     record_nodes(&client, recorder).await?;
-    create_all(&client, &install::manifests(&installation(context, setup))).await?;
+    create_all(&client, &installed(context, setup)).await?;
     let far_ends = FarEnds::new(network, internet.clone(), world, &context.authority)?;
     Ok((
         Arc::new(Embedded {
@@ -382,6 +385,19 @@ impl Cluster for Embedded {
         Some(self.controller.export())
     }
 
+    fn restart_controller(&self) -> BoxFuture<'_, bool> {
+        self.controller.restart();
+        std::future::ready(true).boxed()
+    }
+
+    fn gateway_addresses(&self) -> BTreeSet<IpAddr> {
+        BTreeSet::from([GATEWAY_ADDRESS.into()])
+    }
+
+    fn places(&self) -> Places {
+        places()
+    }
+
     fn set_tier_one<'a>(&'a self, data: &'a TierOne) -> BoxFuture<'a, Result<(), Error>> {
         async move {
             let mut places = places();
@@ -528,6 +544,9 @@ fn places() -> Places {
             "api server".to_owned(),
             vec![format!("{}/32", API_SERVER_ADDRESS.ip())],
         ),
+        // The log's receiver stands in CoPilot's place.
+        ("copilot".to_owned(), vec![Ipv4Addr::LOCALHOST.to_string()]),
+        ("copilot port".to_owned(), vec!["5000".to_owned()]),
     ])
 }
 

@@ -4,6 +4,7 @@ use rstest::rstest;
 
 use super::condition::{judge_masquerade_named, judge_own_addresses, masquerade};
 use super::open_question::{answer_whether_it_passes, answer_whether_it_was_cut};
+use super::platform::cause::{Cause, named};
 use super::*;
 use crate::outcome::Outcome;
 
@@ -81,7 +82,7 @@ fn under_the_condition_the_policy_is_not_blamed_but_a_leak_stays_one() {
         file: Some("receipts.jsonl".to_owned()),
         bearing: Bearing::Contradicts,
     });
-    let named = found.named(vec![failed("passed: a"), leak]);
+    let named = named(&[Cause::Masquerade(found)], vec![failed("passed: a"), leak]);
     let outcomes: Vec<_> = named
         .iter()
         .map(|result| (result.requirements[0].as_str(), result.outcome))

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use cluster::fault::ClusterFault;
 use cluster::{EmbeddedCluster, Image, RootFs};
 use fixtures::obot::config::DEFAULT_BASE_IMAGE;
-use fixtures::obot::install::InstallConfig;
+use fixtures::obot::install::{self, InstallConfig};
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::Value;
@@ -54,7 +55,21 @@ pub(super) fn images(context: &RunContext) -> BTreeMap<String, Image> {
     images
 }
 
-pub(super) fn installation(context: &RunContext, setup: &Setup) -> InstallConfig {
+/// Whether a run has one of the cluster's seeded faults.
+pub(super) fn has_fault(context: &RunContext, fault: ClusterFault) -> bool {
+    context.faults.iter().any(|name| name == fault.name())
+}
+
+/// The objects of the orchestrator's installation, or its namespaces alone.
+pub(super) fn installed(context: &RunContext, setup: &Setup) -> Vec<Value> {
+    let mut objects = install::manifests(&installation(context, setup));
+    if setup.without_orchestrator {
+        objects.retain(|object| object["kind"] == "Namespace");
+    }
+    objects
+}
+
+fn installation(context: &RunContext, setup: &Setup) -> InstallConfig {
     let mut config = InstallConfig::new(OBOT_IMAGE, POLICY_CONTROLLER_IMAGE);
     config.storage_token = Some(STORAGE_TOKEN.to_owned());
     config.network_policy = !setup.without_network_policy;

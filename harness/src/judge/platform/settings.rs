@@ -1,0 +1,135 @@
+//! Whether the controller's own settings are the design's: switches, remote syslog, CoPilot, the cluster's registration.
+
+use serde_json::Value;
+
+use super::{ANSWERS, Stated, entries, list, read};
+use crate::judge::finding::{Finding, count};
+use crate::judge::{Check, CheckResult};
+use crate::scenario_data::platform::Design;
+
+/// Judges that each switch of the design is on.
+#[must_use]
+pub fn judge_features(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
+    let mut finding = Finding::default();
+    if let Some(features) = read(&stated.features, "the features", &mut finding) {
+        for name in &design.features {
+            match features.get(name) {
+                Some(true) => finding.supports(ANSWERS, format!("{name} is on")),
+                Some(false) => finding.contradicts(ANSWERS, format!("{name} is off")),
+                None => finding.missing(ANSWERS, format!("nobody said whether {name} is on")),
+            }
+        }
+    }
+    finding.conclude(
+        check,
+        format!("the features {} are on", list(&design.features)),
+    )
+}
+
+/// Judges the remote syslog server on the design's index.
+#[must_use]
+pub fn judge_syslog(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
+    let mut finding = Finding::default();
+    let wanted = &design.syslog;
+    if let Some(answer) = read(&stated.syslog, "remote syslog", &mut finding) {
+        if answer["status"] == "enabled" {
+            for (key, wanted) in [
+                ("index", &wanted.index.to_string()),
+                ("server", &wanted.server),
+                ("port", &wanted.port),
+                ("protocol", &wanted.protocol),
+            ] {
+                same(key, wanted, &answer[key], &mut finding);
+            }
+        } else {
+            finding.contradicts(
+                ANSWERS,
+                format!("remote syslog on index {} is not enabled", wanted.index),
+            );
+        }
+    }
+    let expected = format!(
+        "gateways send their log to {} port {} on index {}",
+        wanted.server, wanted.port, wanted.index
+    );
+    finding.conclude(check, expected)
+}
+
+/// Judges the association with CoPilot: both addresses.
+#[must_use]
+pub fn judge_copilot(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
+    let mut finding = Finding::default();
+    let wanted = &design.copilot;
+    if let Some(answer) = read(
+        &stated.copilot,
+        "the association with CoPilot",
+        &mut finding,
+    ) {
+        if answer["status"] == true {
+            same("ip", &wanted.private, &answer["ip"], &mut finding);
+            same(
+                "public_ip",
+                &wanted.public,
+                &answer["public_ip"],
+                &mut finding,
+            );
+        } else {
+            finding.contradicts(ANSWERS, "there is no association with CoPilot");
+        }
+    }
+    let expected = format!(
+        "CoPilot is associated with its private address {} and its public address {}",
+        wanted.private, wanted.public
+    );
+    finding.conclude(check, expected)
+}
+
+/// Judges that the cluster is registered, with the kind of credential that the design asks for. Whether the controller
+/// gets in with it is what a canary shows.
+#[must_use]
+pub fn judge_cluster(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
+    let mut finding = Finding::default();
+    if let Some(answer) = read(&stated.clusters, "the clusters", &mut finding) {
+        let clusters: Vec<&Value> = entries(answer, "clusters").collect();
+        for cluster in &clusters {
+            let csp = cluster["credential"]["use_csp_credentials"] == true;
+            let how = if csp {
+                "the cloud account"
+            } else {
+                "a kubeconfig"
+            };
+            let said = format!("{} is registered with {how}", text(&cluster["cluster_id"]));
+            if csp == design.cluster.use_csp_credentials {
+                finding.supports(ANSWERS, said);
+            } else {
+                finding.contradicts(ANSWERS, said);
+            }
+        }
+        if clusters.is_empty() {
+            finding.contradicts(
+                ANSWERS,
+                format!("{} is registered", count(clusters.len(), "cluster")),
+            );
+        }
+    }
+    finding.conclude(check, "the cluster is registered with the controller")
+}
+
+fn same(key: &str, wanted: &str, has: &Value, finding: &mut Finding) {
+    let has = text(has);
+    if has == wanted {
+        finding.supports(ANSWERS, format!("{key} is {has}"));
+    } else {
+        let has = if has.is_empty() { "missing" } else { &has };
+        finding.contradicts(ANSWERS, format!("{key} is {has}, expected {wanted}"));
+    }
+}
+
+/// A number may come as a number or as a text of digits (reference: aviatrix-controller-api.md section 6.1).
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
