@@ -80,7 +80,9 @@ pub fn judge_reconciled(claim: &CanaryClaim, stated: &Stated) -> CheckResult {
             .filter(|(_, uuid)| !listed.contains(uuid))
             .map(|(name, _)| (*name).to_owned())
             .collect();
-        if lacking.is_empty() {
+        if groups.is_empty() {
+            finding.missing(ANSWERS, "its status names no group that could be listed");
+        } else if lacking.is_empty() {
             finding.supports(ANSWERS, "the controller lists its groups");
         } else {
             finding.contradicts(

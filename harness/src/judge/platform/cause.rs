@@ -186,8 +186,8 @@ impl Cause {
                 self.brief()
             ),
             Self::FeaturesOff(_) => format!(
-                "{}, so that it ignores policy objects; {NOTHING}. Switch it on again (enable_controller_feature): a \
-                 reboot of the controller resets it",
+                "{}, so that it ignores policy objects; {NOTHING}. Switch on again what is off \
+                 (enable_controller_feature): a reboot of the controller resets it",
                 self.brief()
             ),
             Self::NotRegistered => format!(
@@ -229,8 +229,9 @@ impl Cause {
                 )
             }
             Self::FeaturesOff(features) => format!(
-                "on the firewall's controller the feature {} is off",
-                list(features)
+                "{} {} off on the firewall's controller",
+                list(features),
+                if features.len() == 1 { "is" } else { "are" }
             ),
             Self::NotRegistered => {
                 "the cluster is not onboarded: the firewall's controller knows no cluster"

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{ANSWERS, Stated, entries, list, read};
-use crate::judge::finding::{Finding, count};
+use crate::judge::finding::Finding;
 use crate::judge::{Check, CheckResult};
 use crate::scenario_data::platform::Design;
 
@@ -106,10 +106,7 @@ pub fn judge_cluster(check: &Check, design: &Design, stated: &Stated) -> CheckRe
             }
         }
         if clusters.is_empty() {
-            finding.contradicts(
-                ANSWERS,
-                format!("{} is registered", count(clusters.len(), "cluster")),
-            );
+            finding.contradicts(ANSWERS, "no cluster is registered");
         }
     }
     finding.conclude(check, "the cluster is registered with the controller")

@@ -155,7 +155,7 @@ fn settings_differ() {
             judge_copilot,
             "public_ip is 10.0.0.9, expected 203.0.113.20",
         ),
-        (judge_cluster, "0 clusters is registered"),
+        (judge_cluster, "no cluster is registered"),
         (judge_features, "k8s is off"),
         (judge_default_action, "the default action is PERMIT"),
     ] {
@@ -214,7 +214,7 @@ fn a_canary_is_gone_when_nothing_of_it_is_listed() {
 
 fn known() -> Known {
     Known {
-        gateway: ["203.0.113.9".parse().unwrap()].into(),
+        gateway: [std::net::IpAddr::from([203, 0, 113, 9])].into(),
         permits: vec!["allow-api-server".to_owned()],
         default_denies: true,
     }
@@ -230,7 +230,7 @@ fn nothing_is_named_where_all_is_as_designed_or_nobody_said_anything() {
 
 #[rstest]
 #[case::types(|stated: &mut Stated| stated.types = Seen::Read(Vec::new()), "PLT-02", "types are not installed")]
-#[case::features(|stated: &mut Stated| stated.features = Seen::Read([("k8s".to_owned(), false)].into()), "PLT-09", "the feature k8s is off")]
+#[case::features(|stated: &mut Stated| stated.features = Seen::Read([("k8s".to_owned(), false)].into()), "PLT-09", "k8s is off on the firewall's controller")]
 #[case::unregistered(|stated: &mut Stated| stated.clusters = Seen::Read(json!([])), "PLT-04", "knows no cluster")]
 #[case::unwatched(|stated: &mut Stated| stated.policies = Seen::Read(vec![json!({"metadata": {"namespace": "n", "name": "p"}})]), "PLT-04", "the status of n/p is empty")]
 #[case::default_action(|stated: &mut Stated| with(&mut stated.default_action, "/action", json!("PERMIT")), "EGR-19", "the default action permits")]

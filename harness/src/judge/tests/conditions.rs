@@ -5,6 +5,8 @@ use rstest::rstest;
 use super::condition::{judge_masquerade_named, judge_own_addresses, masquerade};
 use super::open_question::{answer_whether_it_passes, answer_whether_it_was_cut};
 use super::platform::cause::{Cause, named};
+use super::platform::judge_in_path;
+use super::platform::path::bypass;
 use super::*;
 use crate::outcome::Outcome;
 
@@ -100,6 +102,29 @@ fn under_the_condition_the_policy_is_not_blamed_but_a_leak_stays_one() {
             .iter()
             .all(|result| result.reasons[0].contains("masquerade is on"))
     );
+}
+
+/// Where no gateway stands in between, a far end sees the Pod itself.
+#[test]
+fn a_far_end_that_sees_a_pod_shows_that_the_gateway_is_not_in_the_path() {
+    let gateway = BTreeSet::from([std::net::IpAddr::from([203, 0, 113, 9])]);
+    let check = Check::new("c", &["PLT-08"]);
+    assert_eq!(bypass(&gateway, &scene()), None);
+    let result = judge_in_path(&check, &[permitted()], &gateway, &scene());
+    assert_eq!(result.outcome, Outcome::Passed, "{result}");
+
+    let mut observations = scene();
+    for receipt in &mut observations.receipts {
+        receipt.peer.set_ip("10.244.0.12".parse().unwrap());
+    }
+    let found = bypass(&gateway, &observations).unwrap();
+    assert_eq!(found.peer.to_string(), "10.244.0.12");
+    let result = judge_in_path(&check, &[permitted()], &gateway, &observations);
+    assert_eq!(result.outcome, Outcome::Failed, "{result}");
+    observations.receipts.clear();
+    assert_eq!(bypass(&gateway, &observations), None);
+    let result = judge_in_path(&check, &[permitted()], &gateway, &observations);
+    assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
 }
 
 #[rstest]
