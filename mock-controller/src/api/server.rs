@@ -16,7 +16,7 @@ use std::{
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Body, Bytes, Incoming},
     header::{CONNECTION, EXPECT, HeaderValue},
     server::conn::http1,
@@ -39,6 +39,9 @@ use super::{Api, Called, answer, tls};
 const SMALL_BODY: usize = 64 << 10;
 /// The unit in which large bodies are counted, in bytes.
 const UNIT: usize = 1 << 10;
+
+/// Characters of a path or a reason that the log repeats.
+const MAX_LOGGED: usize = 300;
 
 /// What clients may cost.
 #[derive(Clone, Copy, Debug)]
@@ -278,17 +281,7 @@ impl Host {
             }
             Err(refusal) => refusal.response(),
         };
-        let called = response.extensions().get::<Called>();
-        tracing::info!(
-            target: "api",
-            "{method} {path}{}{} {} {:.1?}{}{}",
-            if called.is_some_and(|called| !called.action.is_empty()) { " " } else { "" },
-            called.map_or("", |called| &called.action),
-            response.status().as_u16(),
-            start.elapsed(),
-            if called.is_some_and(|called| called.refused.is_some()) { " refused: " } else { "" },
-            called.and_then(|called| called.refused.as_deref()).unwrap_or_default(),
-        );
+        log(&method, &path, &response, start.elapsed());
         response
     }
 
@@ -361,6 +354,28 @@ fn call(api: &Api, request: &Request<Bytes>) -> Response<Bytes> {
     let now = Instant::now();
     std::panic::catch_unwind(AssertUnwindSafe(|| api.handle(request, now)))
         .unwrap_or_else(|_| broken())
+}
+
+/// One line per call. What a client chose in it is cut and cannot forge another line; parameters are not in it, because
+/// passwords and CIDs are among them.
+fn log(method: &Method, path: &str, response: &Response<Bytes>, took: Duration) {
+    let quoted = |text: &str| -> String {
+        text.chars()
+            .take(MAX_LOGGED)
+            .flat_map(char::escape_debug)
+            .collect()
+    };
+    let (mut action, mut refused) = (String::new(), String::new());
+    if let Some(called) = response.extensions().get::<Called>() {
+        if !called.action.is_empty() {
+            action = format!(" {}", quoted(&called.action));
+        }
+        if let Some(reason) = &called.refused {
+            refused = format!(" refused: {}", quoted(reason));
+        }
+    }
+    let status = response.status().as_u16();
+    tracing::info!(target: "api", "{method} {}{action} {status} {took:.1?}{refused}", quoted(path));
 }
 
 fn broken() -> Response<Bytes> {
