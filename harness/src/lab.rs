@@ -86,7 +86,7 @@ pub enum Error {
         /// What is not met.
         cause: Box<Cause>,
         /// What did not start.
-        source: Box<Error>,
+        source: Box<Self>,
     },
 }
 
