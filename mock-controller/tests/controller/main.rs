@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod faults;
+mod mirrors;
 mod setup;
 
 use std::sync::Arc;
