@@ -25,10 +25,8 @@ use crate::policy::{
 #[derive(Clone, Debug)]
 pub(super) struct NameIndex {
     switches: Switches,
-    /// Rules without WebGroups.
-    unnamed: SetId,
-    /// Those, and the rules with an All-Web group.
-    web: SetId,
+    /// Rules with an All-Web group.
+    all_web: SetId,
     /// Rules with the pattern `*`.
     every_name: SetId,
     nodes: HashMap<Box<str>, Node>,
@@ -71,24 +69,19 @@ impl NameIndex {
         switches: &Switches,
         sets: &mut SetBuilder,
     ) -> Self {
-        let mut unnamed = Vec::new();
         let mut users: BTreeMap<Uuid, Vec<u32>> = BTreeMap::new();
-        for (ordinal, rule) in (0u32..).zip(rules) {
-            if rule.web_groups.is_empty() {
-                unnamed.push(ordinal);
-            }
+        for (number, rule) in (0u32..).zip(rules) {
             for group in &rule.web_groups {
-                users.entry(*group).or_default().push(ordinal);
+                users.entry(*group).or_default().push(number);
             }
         }
-        let unnamed = sets.of(unnamed);
         let used: Vec<(&WebGroup, SetId)> = users
             .into_iter()
             .filter_map(|(uuid, users)| Some((&**groups.get(&uuid)?, sets.of(users))))
             .collect();
         let all_web = used.iter().filter(|(group, _)| group.all_web);
-        let web: Vec<SetId> = all_web.map(|(_, rules)| *rules).chain([unnamed]).collect();
-        let web = sets.union(&web);
+        let all_web: Vec<SetId> = all_web.map(|(_, rules)| *rules).collect();
+        let all_web = sets.union(&all_web);
 
         let mut builder = Builder::new(used.iter().map(|(group, _)| group.domains.len()).sum());
         for (group, rules) in used {
@@ -99,8 +92,7 @@ impl NameIndex {
         builder.finish(
             Self {
                 switches: *switches,
-                unnamed,
-                web,
+                all_web,
                 every_name: SetId::EMPTY,
                 nodes: HashMap::new(),
                 shapes: vec![BTreeSet::new()],
@@ -111,29 +103,24 @@ impl NameIndex {
         )
     }
 
-    /// The rules that the flow's application does not rule out. `port` matters only to
+    /// The rules whose WebGroups hold what the flow shows. `port` matters only to
     /// [`Switches::host_header_on_tls_port`].
     pub(super) fn at(&self, application: &Application, port: u16) -> Union {
         let name = match application {
             Application::Tls { sni } => sni.as_deref(),
             Application::Http { .. } if port == 443 && !self.switches.host_header_on_tls_port => {
-                return self.without_name();
+                return Union::default();
             }
             Application::Http { host } => host.as_deref().map(without_port),
-            Application::Other => return self.without_name(),
+            Application::Other => return Union::default(),
         };
-        let mut rules = Union::from_iter([self.web]);
+        let mut rules = Union::from_iter([self.all_web]);
         let name = name.map(|name| normalize(name, &self.switches));
         if let Some(name) = name.filter(|name| !name.is_empty()) {
             rules.push(self.every_name);
             self.look_up(&name, &mut rules);
         }
         rules
-    }
-
-    /// The rules for a flow that shows no name and is not even web.
-    pub(super) fn without_name(&self) -> Union {
-        Union::from_iter([self.unnamed])
     }
 
     fn look_up(&self, name: &str, rules: &mut Union) {
