@@ -5,6 +5,7 @@
 //! share counts half in each.
 
 mod policy;
+mod controller;
 mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,9 @@ const SIDE_BY_SIDE: usize = 8;
 pub async fn bench(args: &BenchArgs, binary: PathBuf) -> Result<(), Error> {
     if args.policy {
         return policy::policy(args.seed).await;
+    }
+    if args.controller > 0 {
+        return controller::controller(args.controller).await;
     }
     let context = Arc::new(RunContext::interactive(
         args.project_dir.as_deref(),

@@ -210,6 +210,9 @@ pub struct BenchArgs {
     /// Servers with distinct lists in one cluster: set-up time, time to enforce, and whether each is held to its list.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
     pub servers: u16,
+    /// Seconds of 500 calls each to the fake controller's HTTP API on one thread, and nothing else: what a call takes.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=600))]
+    pub controller: u16,
     /// A policy of 5,000 rules and 2,000 groups of 100 domains, and nothing else: time until enforced, cost of a new flow.
     #[arg(long)]
     pub policy: bool,
