@@ -5,11 +5,13 @@
 //! needs it is `not-testable`, never skipped. Today's tenant is [`embedded`]; kind and existing clusters come as
 //! further implementors, and nothing outside this module may know which one it talks to.
 
+mod blueprint;
 pub mod embedded;
 mod far_ends;
 mod firewall;
 pub mod node_js;
 mod tier_one;
+mod vendor;
 pub mod vendor_api;
 
 use std::collections::BTreeSet;
@@ -38,6 +40,9 @@ pub enum Error {
     /// The cluster did not start or broke.
     #[error("the cluster failed: {0}")]
     Cluster(String),
+    /// The firewall's controller.
+    #[error(transparent)]
+    Firewall(#[from] vendor_api::Error),
     /// No way in to a Service.
     #[error("cannot reach the Service {service}: {reason}")]
     Forward {
@@ -106,9 +111,7 @@ pub trait Cluster: Send + Sync {
     fn firewall_policy(&self) -> Option<serde_json::Value>;
 
     /// A session with the firewall's controller, where this tier has one.
-    fn vendor_api(&self) -> Option<Arc<VendorApi>> {
-        None
-    }
+    fn vendor_api(&self) -> Option<&VendorApi>;
 
     /// Restarts the firewall's controller, where the tier can; resolves when it has given the gateway a policy again.
     fn restart_controller(&self) -> BoxFuture<'_, bool>;

@@ -74,6 +74,12 @@ impl Api {
         self.sessions.expire_all();
     }
 
+    /// Restarts the controller: every session is gone with it.
+    pub fn restart(&self) {
+        self.sessions.expire_all();
+        self.controller.restart();
+    }
+
     /// Answers one request.
     pub fn handle(&self, request: &Request<Bytes>, now: Instant) -> Response<Bytes> {
         let path = request.uri().path();

@@ -24,7 +24,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams};
-use mock_controller::controller::{Controller, ControllerConfig};
+use mock_controller::controller::ControllerConfig;
 use mock_controller::fault::{Fault, Faults};
 use mock_controller::gateway::{Config as GatewayConfig, Gateway};
 use mock_controller::policy::Snapshot;
@@ -38,8 +38,11 @@ pub(crate) use bare::{bare, run_to_end};
 use parts::{create_all, has_fault, images, installed, outside_client};
 use witness::{api_server_receipts, receipt_of, record_api_server, record_nodes};
 
+use super::blueprint::Blueprint;
 use super::firewall;
 use super::tier_one::{self, Installed};
+use super::vendor::FakeController;
+use super::vendor_api::VendorApi;
 use super::{Capabilities, Cluster, Crash, Error, FarEnds};
 use crate::evidence::Recorder;
 use crate::evidence::observe::Captures;
@@ -53,6 +56,13 @@ const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 /// The API server's public endpoint, where it lies beyond the gateway (RFC 5737), and its name in receipts.
 const API_SERVER_ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 250), 443);
 const API_SERVER: &str = "kubernetes API server";
+/// The cluster as SmartGroups name it.
+const CLUSTER_ID: &str = "embedded";
+/// CoPilot's private and public address (RFC 5737). Nothing listens there: it is what the controller is told.
+const COPILOT: (IpAddr, IpAddr) = (
+    IpAddr::V4(Ipv4Addr::new(10, 244, 255, 10)),
+    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
+);
 /// Images of the stand-ins.
 const OBOT_IMAGE: &str = "containment.test/obot:0.25.1";
 const POLICY_CONTROLLER_IMAGE: &str = "containment.test/policy-controller:0.0.1";
@@ -88,7 +98,8 @@ pub fn enter_user_namespace() -> Result<(), Error> {
 struct Embedded {
     cluster: EmbeddedCluster,
     client: kube::Client,
-    controller: Arc<Controller>,
+    firewall: FakeController,
+    vendor_api: VendorApi,
     tier_one: Installed,
     api_server_beyond: bool,
     trust: rustls::ClientConfig,
@@ -152,29 +163,29 @@ pub async fn start(
         public_ip: GATEWAY_ADDRESS.into(),
     };
     firewall::write_log(network.records(), identity, recorder, &tasks);
-    let controller = Arc::new(Controller::new(ControllerConfig {
+    let firewall = FakeController::start(ControllerConfig {
         faults,
         ..ControllerConfig::default()
-    }));
-    if setup.default_action_denies {
-        controller.configure(|store| store.set_default_action(firewall::deny_with_logging()));
-    }
+    })
+    .await?;
+    let vendor_api = firewall.log_in().await?;
+    let blueprint = Blueprint {
+        cluster_id: CLUSTER_ID,
+        kubeconfig: cluster.kubeconfig(),
+        default_action_denies: setup.default_action_denies,
+        copilot: COPILOT,
+    };
+    blueprint.apply(&vendor_api).await?;
     let tier_one = Installed::default();
     for data in &setup.tier_one {
-        tier_one.install(&controller, data, &places())?;
+        tier_one.install(&vendor_api, data, &places()).await?;
     }
     if !has_fault(context, ClusterFault::CrdsMissing) {
         create_all(&client, &firewall::crds()?).await?;
     }
     // Subscribes now: a push before the first poll of a task would be missed.
-    firewall::record_pushes(&controller, &client, recorder, &cancel, &tasks);
-    let registration = serde_json::json!({
-        "cluster_id": "embedded",
-        "credential": {"use_csp_credentials": false, "kube_config": cluster.kubeconfig()},
-    });
-    controller
-        .configure(|store| store.create_kubernetes_cluster(registration))
-        .map_err(|error| failed(&error))?;
+    firewall::record_pushes(&firewall.controller, &client, recorder, &cancel, &tasks);
+    let controller = Arc::clone(&firewall.controller);
     let run = Arc::clone(&controller).run(network.gateway_link(), cancel.child_token());
     let errors = recorder.clone();
     tasks.spawn(async move {
@@ -198,7 +209,8 @@ pub async fn start(
         Arc::new(Embedded {
             cluster,
             client,
-            controller,
+            firewall,
+            vendor_api,
             tier_one,
             api_server_beyond: setup.api_server_beyond,
             trust: context
@@ -382,12 +394,7 @@ impl Cluster for Embedded {
     }
 
     fn firewall_policy(&self) -> Option<Value> {
-        Some(self.controller.export())
-    }
-
-    fn restart_controller(&self) -> BoxFuture<'_, bool> {
-        self.controller.restart();
-        std::future::ready(true).boxed()
+        Some(self.firewall.controller.export())
     }
 
     fn gateway_addresses(&self) -> BTreeSet<IpAddr> {
@@ -403,8 +410,11 @@ impl Cluster for Embedded {
             let mut places = places();
             let pods = orchestrator_addresses(&self.client).await?;
             places.insert("orchestrator pods".to_owned(), pods);
-            let rules = self.tier_one.install(&self.controller, data, &places)?;
-            let controller = &self.controller;
+            let rules = self
+                .tier_one
+                .install(&self.vendor_api, data, &places)
+                .await?;
+            let controller = &self.firewall.controller;
             controller
                 .enforced(|_| tier_one::in_force(&controller.export(), &rules))
                 .await;
@@ -415,8 +425,8 @@ impl Cluster for Embedded {
 
     fn clear_tier_one<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>> {
         async move {
-            let rules = self.tier_one.remove(&self.controller, name)?;
-            let controller = &self.controller;
+            let rules = self.tier_one.remove(&self.vendor_api, name).await?;
+            let controller = &self.firewall.controller;
             controller
                 .enforced(|_| !tier_one::any_in_force(&controller.export(), &rules))
                 .await;
@@ -431,10 +441,30 @@ impl Cluster for Embedded {
 
     fn give_policy_again(&self) -> BoxFuture<'_, ()> {
         async {
-            let before = self.controller.push_again();
-            self.controller
-                .enforced(|push| push.generation > before)
+            let controller = &self.firewall.controller;
+            let before = controller.push_again();
+            controller.enforced(|push| push.generation > before).await;
+        }
+        .boxed()
+    }
+
+    fn vendor_api(&self) -> Option<&VendorApi> {
+        Some(&self.vendor_api)
+    }
+
+    fn restart_controller(&self) -> BoxFuture<'_, bool> {
+        async {
+            let controller = &self.firewall.controller;
+            let before = controller
+                .pushes()
+                .borrow()
+                .as_ref()
+                .map(|push| push.generation);
+            self.firewall.restart();
+            controller
+                .enforced(|push| Some(push.generation) > before)
                 .await;
+            true
         }
         .boxed()
     }

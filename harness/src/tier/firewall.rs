@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use mock_controller::controller::{Controller, Push};
 use mock_controller::crd::FirewallPolicy;
-use mock_controller::policy::{Action, DefaultAction, ObjectRef};
+use mock_controller::policy::ObjectRef;
 use mock_controller::record::{GatewayIdentity, LogRecord};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -21,14 +21,6 @@ use crate::judge::RuleRef;
 
 /// Label by which the policy controller says whose policy an object is (`reference/obot.md` section 3).
 const SERVER_LABEL: &str = "obot.ai/mcp-server-name";
-
-/// What the published blueprints set: deny, and log it.
-pub(super) fn deny_with_logging() -> DefaultAction {
-    DefaultAction {
-        action: Action::Deny,
-        logging: true,
-    }
-}
 
 /// The vendor's CustomResourceDefinitions, as its Helm chart installs them.
 ///

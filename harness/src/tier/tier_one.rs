@@ -1,19 +1,17 @@
-//! Sets Tier 1 on the fake firewall: data of `scenarios/tier-one/` into the controller's store.
+//! Sets Tier 1 on the firewall over the vendor's API: data of `scenarios/tier-one/` as groups and rules.
 //!
-//! One function, [`Installed::install`], is the only way in, so that the vendor's HTTP API can take its place. Groups
-//! are created once and updated in place; the rules of all files together are the V1 policy list, ordered by their
-//! priorities.
+//! Groups are created once and updated in place; the rules of all files together are the V1 policy list, ordered by
+//! their priorities. What was installed so far is remembered here, as Terraform remembers it in its state: another
+//! writer of the same list would be overwritten, as on the real one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 
-use mock_controller::controller::Controller;
-use mock_controller::policy::SmartGroup;
-use mock_controller::store::{self, Store};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::Error;
+use super::vendor_api::VendorApi;
 use crate::scenario_data::tier_one::{Places, TierOne};
 
 /// Uuids of rules derive from their content: a rule that changes is another rule in the gateway's log.
@@ -25,7 +23,7 @@ pub(super) struct Installed(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// By name, which is unique over all files.
+    /// By name, which is unique over all files; those that the controller had before are among them.
     groups: BTreeMap<String, Uuid>,
     /// By file.
     rules: BTreeMap<String, Vec<Value>>,
@@ -33,36 +31,52 @@ struct State {
 
 impl Installed {
     /// Installs the groups and rules of one file, in place of what the same file installed before. Returns the uuids of
-    /// its rules; the gateway enforces them once the controller's export holds them.
+    /// its rules; the gateway enforces them once the policy in force holds them.
     ///
     /// # Errors
-    /// When the data names what does not exist, or the store refuses it.
-    pub(super) fn install(
+    /// When the data names what does not exist, or the controller refuses it.
+    pub(super) async fn install(
         &self,
-        controller: &Controller,
+        api: &VendorApi,
         data: &TierOne,
         places: &Places,
     ) -> Result<Vec<Uuid>, Error> {
         let groups = data
             .groups_at(places)
             .map_err(|error| Error::Environment(error.to_string()))?;
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        controller
-            .configure(|store| state.set(store, data, &groups))
-            .map_err(|error| Error::Environment(format!("{}: {error}", data.path.display())))
+        let mut state = self.0.lock().await;
+        if state.groups.is_empty() {
+            state.groups = known_groups(api).await?;
+        }
+        for group in &groups {
+            let name = group["name"].as_str().unwrap_or_default();
+            match state.groups.get(name) {
+                Some(uuid) => api.put(&format!("app-domains/{uuid}"), group).await?,
+                None => {
+                    let uuid = api.create_group(group).await?;
+                    state.groups.insert(name.to_owned(), uuid);
+                }
+            }
+        }
+        let content = Value::from(groups).to_string();
+        let rules = data.rules.iter().map(|rule| {
+            let uuid = Uuid::new_v5(&NAMESPACE, format!("{content}{rule}").as_bytes());
+            state.placed(rule, uuid)
+        });
+        let (uuids, rules) = rules.unzip();
+        state.rules.insert(data.name.clone(), rules);
+        state.put(api).await?;
+        Ok(uuids)
     }
 
     /// Takes back what a file installed; returns the uuids of the rules that go.
     ///
     /// # Errors
-    /// Never in practice: what is left was accepted before.
-    pub(super) fn remove(&self, controller: &Controller, name: &str) -> Result<Vec<Uuid>, Error> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// When the controller refuses it.
+    pub(super) async fn remove(&self, api: &VendorApi, name: &str) -> Result<Vec<Uuid>, Error> {
+        let mut state = self.0.lock().await;
         let gone = state.rules.remove(name).unwrap_or_default();
-        let all = state.rules.values().flatten().cloned().collect();
-        controller
-            .configure(|store| store.set_policy_list(all))
-            .map_err(|error| Error::Cluster(error.to_string()))?;
+        state.put(api).await?;
         let uuids = gone
             .iter()
             .filter_map(|rule| rule["uuid"].as_str()?.parse().ok());
@@ -71,55 +85,42 @@ impl Installed {
 }
 
 impl State {
-    fn set(
-        &mut self,
-        store: &mut Store,
-        data: &TierOne,
-        groups: &[Value],
-    ) -> Result<Vec<Uuid>, store::Error> {
-        for group in groups {
-            let name = group["name"].as_str().unwrap_or_default().to_owned();
-            match self.groups.get(&name) {
-                Some(uuid) => store.update_app_domain(*uuid, group.clone())?,
-                None => {
-                    let uuid = store.create_app_domain(group.clone())?;
-                    self.groups.insert(name, uuid);
+    /// The rule with its groups by uuid. An unknown name stays as it is: the controller refuses it and says where.
+    fn placed(&self, rule: &Value, uuid: Uuid) -> (Uuid, Value) {
+        let mut rule = rule.clone();
+        for key in ["src_ads", "dst_ads", "web_filters"] {
+            let names = rule.get_mut(key).and_then(Value::as_array_mut);
+            for name in names.into_iter().flatten() {
+                let known = name.as_str().and_then(|name| self.groups.get(name));
+                if let Some(uuid) = known {
+                    *name = uuid.to_string().into();
                 }
             }
         }
-        let content = Value::from(groups.to_vec()).to_string();
-        let mut uuids = Vec::new();
-        let mut rules = Vec::new();
-        for rule in &data.rules {
-            let uuid = Uuid::new_v5(&NAMESPACE, format!("{content}{rule}").as_bytes());
-            let mut rule = rule.clone();
-            for key in ["src_ads", "dst_ads", "web_filters"] {
-                if let Some(names) = rule.get_mut(key).and_then(Value::as_array_mut) {
-                    names.iter_mut().for_each(|name| self.name_to_uuid(name));
-                }
-            }
-            rule["uuid"] = uuid.to_string().into();
-            uuids.push(uuid);
-            rules.push(rule);
-        }
-        self.rules.insert(data.name.clone(), rules);
-        store.set_policy_list(self.rules.values().flatten().cloned().collect())?;
-        Ok(uuids)
+        rule["uuid"] = uuid.to_string().into();
+        (uuid, rule)
     }
 
-    /// An unknown name stays as it is: the store refuses it and says where.
-    fn name_to_uuid(&self, name: &mut Value) {
-        let known = name.as_str().and_then(|name| {
-            let system = SmartGroup::system()
-                .into_iter()
-                .find(|group| group.name == name)
-                .map(|group| group.uuid);
-            self.groups.get(name).copied().or(system)
-        });
-        if let Some(uuid) = known {
-            *name = uuid.to_string().into();
+    /// Replaces the whole list, as the vendor's API has it.
+    async fn put(&self, api: &VendorApi) -> Result<(), Error> {
+        let rules: Vec<&Value> = self.rules.values().flatten().collect();
+        if rules.is_empty() {
+            return Ok(api.delete("microseg/policy-list").await?);
         }
+        let list = json!({"policies": rules});
+        Ok(api.put("microseg/policy-list", &list).await?)
     }
+}
+
+/// Groups by name, the system's among them.
+async fn known_groups(api: &VendorApi) -> Result<BTreeMap<String, Uuid>, Error> {
+    let answer = api.get("app-domains").await?;
+    let groups = answer["app_domains"].as_array().into_iter().flatten();
+    let named = groups.filter_map(|group| {
+        let uuid = group["uuid"].as_str()?.parse().ok()?;
+        Some((group["name"].as_str()?.to_owned(), uuid))
+    });
+    Ok(named.collect())
 }
 
 /// Whether the policy in force holds all these rules.
@@ -148,9 +149,8 @@ mod tests {
 
     use std::path::Path;
 
-    use mock_controller::controller::ControllerConfig;
-
     use super::*;
+    use crate::tier::vendor::FakeController;
 
     fn places() -> Places {
         [
@@ -165,13 +165,11 @@ mod tests {
     }
 
     /// Every file that ships is accepted, also twice, also beside the others.
-    #[test]
-    fn the_shipped_files_install() {
+    #[tokio::test]
+    async fn the_shipped_files_install() {
         let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
-        let (controller, installed) = (
-            Controller::new(ControllerConfig::default()),
-            Installed::default(),
-        );
+        let firewall = FakeController::start(Default::default()).await.unwrap();
+        let (api, installed) = (firewall.log_in().await.unwrap(), Installed::default());
         let mut files: Vec<_> = std::fs::read_dir(scenarios.join("tier-one"))
             .unwrap()
             .map(|entry| {
@@ -188,30 +186,28 @@ mod tests {
         assert!(!files.is_empty());
         for name in &files {
             let data = TierOne::load(&scenarios, name).unwrap();
-            let first = installed.install(&controller, &data, &places()).unwrap();
+            let first = installed.install(&api, &data, &places()).await.unwrap();
             assert_eq!(
                 first,
-                installed.install(&controller, &data, &places()).unwrap(),
+                installed.install(&api, &data, &places()).await.unwrap(),
                 "{name}"
             );
             assert!(!first.is_empty());
         }
         for name in &files {
-            installed.remove(&controller, name).unwrap();
+            installed.remove(&api, name).await.unwrap();
         }
+        let left = api.get("microseg/policy-list").await.unwrap();
+        assert_eq!(left["policies"], json!([]));
     }
 
-    #[test]
-    fn a_rule_about_a_group_that_nobody_declared_is_refused() {
-        let (controller, installed) = (
-            Controller::new(ControllerConfig::default()),
-            Installed::default(),
-        );
+    #[tokio::test]
+    async fn a_rule_about_a_group_that_nobody_declared_is_refused() {
+        let firewall = FakeController::start(Default::default()).await.unwrap();
+        let (api, installed) = (firewall.log_in().await.unwrap(), Installed::default());
         let text = "groups: []\nrules: [{name: r, priority: 1, action: PERMIT, protocol: TCP, src_ads: [nobody], dst_ads: [Public Internet]}]\n";
         let data = TierOne::parse(Path::new("t.yaml"), "t", text).unwrap();
-        let error = installed
-            .install(&controller, &data, &places())
-            .unwrap_err();
-        assert!(error.to_string().starts_with("t.yaml: "), "{error}");
+        let error = installed.install(&api, &data, &places()).await.unwrap_err();
+        assert!(error.to_string().contains("nobody"), "{error}");
     }
 }

@@ -7,6 +7,7 @@
 
 use reqwest::Method;
 use reqwest::header::AUTHORIZATION;
+use reqwest::multipart::Form;
 use serde_json::{Map, Value, json};
 use tokio::sync::RwLock;
 use uuid::Uuid;
@@ -195,6 +196,27 @@ impl VendorApi {
             self.http
                 .post(self.legacy_url())
                 .form(&[&own, parameters].concat())
+        })
+        .await
+    }
+
+    /// An action of `/v2/api` whose parameters are the parts of a multipart form. Returns `results`.
+    ///
+    /// # Errors
+    /// When the controller refuses it.
+    pub async fn multipart_action(
+        &self,
+        action: &str,
+        parts: &[(&str, &str)],
+    ) -> Result<Value, Error> {
+        self.legacy(action, |cid| {
+            let form = Form::new()
+                .text("action", action.to_owned())
+                .text("CID", cid.to_owned());
+            let form = parts.iter().fold(form, |form, (name, text)| {
+                form.text((*name).to_owned(), (*text).to_owned())
+            });
+            self.http.post(self.legacy_url()).multipart(form)
         })
         .await
     }
