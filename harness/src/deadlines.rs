@@ -44,6 +44,9 @@ pub struct Deadlines {
     /// One whole scenario, set-up and teardown included. Past it the scenario is cut and says
     /// what it waited for.
     pub scenario: Duration,
+    /// From the gateway's last record to the last line of its log at the harness: once for what the sender still holds,
+    /// once for what the receiver has not read. Microseconds here; well below `teardown`, of which it is a part.
+    pub log_complete: Duration,
     /// Orderly teardown of one cluster; what is left then is killed with its PID namespace.
     pub teardown: Duration,
 }
@@ -64,6 +67,7 @@ impl Deadlines {
             live_session: Duration::from_millis(300),
             tool_call: Duration::from_secs(20),
             scenario: Duration::from_secs(60),
+            log_complete: Duration::from_secs(1),
             teardown: Duration::from_secs(5),
         }
     }

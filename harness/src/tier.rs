@@ -10,6 +10,7 @@ pub mod embedded;
 mod far_ends;
 mod firewall;
 pub mod node_js;
+pub mod syslog_receiver;
 mod tier_one;
 mod vendor;
 pub mod vendor_api;

@@ -14,6 +14,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::str::FromStr as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::fault::ClusterFault;
 use cluster::network::{NODE_ADDRESS, Network, POD_CIDR};
@@ -29,6 +30,7 @@ use mock_controller::fault::{Fault, Faults};
 use mock_controller::gateway::{Config as GatewayConfig, Gateway};
 use mock_controller::policy::Snapshot;
 use mock_controller::record::GatewayIdentity;
+use mock_controller::syslog::Forwarder;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -38,8 +40,9 @@ pub(crate) use bare::{bare, run_to_end};
 use parts::{create_all, has_fault, images, installed, outside_client};
 use witness::{api_server_receipts, receipt_of, record_api_server, record_nodes};
 
-use super::blueprint::Blueprint;
+use super::blueprint::{self, Blueprint};
 use super::firewall;
+use super::syslog_receiver::SyslogReceiver;
 use super::tier_one::{self, Installed};
 use super::vendor::FakeController;
 use super::vendor_api::VendorApi;
@@ -106,6 +109,9 @@ struct Embedded {
     cancel: CancellationToken,
     tasks: TaskTracker,
     internet: InternetHandle,
+    log: SyslogReceiver,
+    log_complete: Duration,
+    recorder: Recorder,
 }
 
 /// Starts a cluster with the firewall, the internet and the objects of the orchestrator's installation in it. Nothing
@@ -162,12 +168,19 @@ pub async fn start(
         name: "embedded".to_owned(),
         public_ip: GATEWAY_ADDRESS.into(),
     };
-    firewall::write_log(network.records(), identity, recorder, &tasks);
+    let log = firewall::receive_log(recorder).await?;
+    let limits = mock_controller::syslog::Limits {
+        flush: context.deadlines.log_complete,
+        ..mock_controller::syslog::Limits::default()
+    };
     let firewall = FakeController::start(ControllerConfig {
-        faults,
+        faults: faults.clone(),
         ..ControllerConfig::default()
     })
     .await?;
+    let configured = firewall.controller.remote_syslog();
+    let forwarder = Forwarder::new(identity, configured, limits, &faults);
+    firewall::send_log(network.records(), forwarder, recorder, &tasks);
     let vendor_api = firewall.log_in().await?;
     let blueprint = Blueprint {
         cluster_id: CLUSTER_ID,
@@ -176,6 +189,9 @@ pub async fn start(
         copilot: COPILOT,
     };
     blueprint.apply(&vendor_api).await?;
+    if let Some(receiver) = log.tcp {
+        blueprint::forward_log(&vendor_api, firewall::LOG_INDEX, receiver, "TCP").await?;
+    }
     let tier_one = Installed::default();
     for data in &setup.tier_one {
         tier_one.install(&vendor_api, data, &places()).await?;
@@ -220,6 +236,9 @@ pub async fn start(
             cancel,
             tasks,
             internet,
+            log,
+            log_complete: context.deadlines.log_complete,
+            recorder: recorder.clone(),
         }),
         far_ends,
     ))
@@ -537,10 +556,11 @@ impl Cluster for Embedded {
         async move {
             self.cancel.cancel();
             self.internet.stopped().await;
-            // The log's writer ends with the fabric, so that no record is lost.
+            // The log's sender ends with the fabric, and its receiver with the sender, so that no record is lost.
             self.cluster.shutdown().await;
             self.tasks.close();
             self.tasks.wait().await;
+            firewall::finish_log(&self.log, self.log_complete, &self.recorder).await;
         }
         .boxed()
     }

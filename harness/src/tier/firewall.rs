@@ -1,14 +1,17 @@
 //! The fake firewall's side of the evidence: its log lines, what it enforces, and what its rules are called.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use mock_controller::controller::{Controller, Push};
 use mock_controller::crd::FirewallPolicy;
 use mock_controller::policy::ObjectRef;
-use mock_controller::record::{GatewayIdentity, LogRecord};
+use mock_controller::record::LogRecord;
+use mock_controller::syslog::Forwarder;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::Error;
+use super::syslog_receiver::{Listen, SyslogReceiver};
 use crate::evidence::{Event, Recorder};
 use crate::judge::RuleRef;
 
@@ -34,20 +38,72 @@ pub(super) fn crds() -> Result<Vec<Value>, Error> {
         .collect()
 }
 
-/// Writes every record to the evidence as the line that a syslog receiver would get.
-pub(super) fn write_log(
+/// A receiver that keeps every line as evidence.
+///
+/// # Errors
+/// When it can't listen.
+pub(super) async fn receive_log(recorder: &Recorder) -> Result<SyslogReceiver, Error> {
+    let recorder = recorder.clone();
+    let sink = Arc::new(move |line: &str| drop(recorder.gateway_log(line)));
+    SyslogReceiver::start(Listen::on_loopback(), sink)
+        .await
+        .map_err(|error| Error::Cluster(error.to_string()))
+}
+
+/// The profile that sends the log to `receiver`, at the index that the published blueprints give to their log server.
+/// Over TCP: evidence must not depend on datagrams.
+pub(super) fn remote_syslog(receiver: SocketAddr) -> RemoteSyslog {
+    RemoteSyslog {
+        index: 9,
+        name: "containment".to_owned(),
+        server: receiver.ip().to_string(),
+        port: receiver.port(),
+        protocol: "TCP".to_owned(),
+        transport: Transport::Tcp,
+        template: String::new(),
+        excluded_gateways: Vec::new(),
+        ca_certificate: None,
+        public_certificate: None,
+        private_key: None,
+    }
+}
+
+/// Sends every record to where the controller says, as the gateway does; what it could not send is said to be missing.
+pub(super) fn send_log(
     records: Option<mpsc::UnboundedReceiver<LogRecord>>,
-    gateway: GatewayIdentity,
+    forwarder: Forwarder,
     recorder: &Recorder,
     tasks: &TaskTracker,
 ) {
-    let Some(mut records) = records else { return };
+    let Some(records) = records else { return };
     let recorder = recorder.clone();
     // Ends when the fabric does.
     tasks.spawn(async move {
-        while let Some(record) = records.recv().await {
-            recorder.gateway_log(&record.to_syslog_line(&gateway));
+        let counts = forwarder.run(records).await;
+        if counts.dropped > 0 {
+            incomplete(
+                &recorder,
+                format!(
+                    "the gateway could not send {} of its records",
+                    counts.dropped
+                ),
+            );
         }
+    });
+}
+
+/// Waits for the last line of the log; a log that may lack some is a fault of the harness.
+pub(super) async fn finish_log(receiver: &SyslogReceiver, patience: Duration, recorder: &Recorder) {
+    if let Err(error) = receiver.finish(patience).await {
+        incomplete(recorder, error.to_string());
+    }
+}
+
+fn incomplete(recorder: &Recorder, message: String) {
+    tracing::error!("{message}");
+    recorder.record(Event::HarnessError {
+        component: "gateway log".to_owned(),
+        message,
     });
 }
 
