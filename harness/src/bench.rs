@@ -4,8 +4,8 @@
 //! repetitions. Memory is the proportional set size of this process and all its descendants: a page that two processes
 //! share counts half in each.
 
-mod policy;
 mod controller;
+mod policy;
 mod servers;
 
 use std::collections::{BTreeMap, BTreeSet};

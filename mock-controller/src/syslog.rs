@@ -24,8 +24,8 @@ mod server;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -87,7 +87,8 @@ pub struct Counters(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     sent: AtomicU64,
-    dropped: AtomicU64,
+    /// By the server's index. Locked only when something is lost, or asked for.
+    dropped: Mutex<BTreeMap<u8, u64>>,
     nowhere: AtomicU64,
 }
 
@@ -95,18 +96,33 @@ impl Counters {
     pub fn counts(&self) -> Counts {
         Counts {
             sent: self.0.sent.load(Ordering::Relaxed),
-            dropped: self.0.dropped.load(Ordering::Relaxed),
+            dropped: self.drops().values().sum(),
             nowhere: self.0.nowhere.load(Ordering::Relaxed),
         }
+    }
+
+    /// [`Counts::dropped`] of one server.
+    pub fn dropped_for(&self, index: u8) -> u64 {
+        self.drops().get(&index).copied().unwrap_or(0)
+    }
+
+    fn drops(&self) -> MutexGuard<'_, BTreeMap<u8, u64>> {
+        self.0
+            .dropped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sent(&self, records: u64) {
         self.0.sent.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// The number of drops up to now.
-    fn dropped(&self, records: u64) -> u64 {
-        self.0.dropped.fetch_add(records, Ordering::Relaxed) + records
+    /// The number of drops for that server up to now.
+    fn dropped(&self, index: u8, records: u64) -> u64 {
+        let mut drops = self.drops();
+        let dropped = drops.entry(index).or_insert(0);
+        *dropped += records;
+        *dropped
     }
 
     fn nowhere(&self) {

@@ -1,7 +1,7 @@
 //! What the published blueprints set on the firewall's controller before any workload runs, over the vendor's API
 //! (reference: aviatrix-dcf.md section 3, aviatrix-controller-api.md sections 4.1, 4.5, 5 and 6).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::json;
 
@@ -17,8 +17,6 @@ const FEATURES: [&str; 6] = [
     "k8s_discovery",
     "log_enrichment",
 ];
-/// The slot of the remote syslog profiles that the blueprints use.
-pub const SYSLOG_INDEX: &str = "9";
 /// The built-in log profile `start`.
 const LOG_PROFILE_START: &str = "def000ad-7000-0000-0000-000000000001";
 
@@ -61,19 +59,21 @@ impl Blueprint {
     }
 }
 
-/// Sends the gateways' log to one server more.
+/// Sends the gateways' log to one server more, at a remote syslog index from 0 to 9.
 ///
 /// # Errors
 /// When the controller refuses it, as it does for an index that is in use.
 pub(super) async fn forward_log(
     api: &VendorApi,
-    server: std::net::SocketAddr,
+    index: u8,
+    server: SocketAddr,
     protocol: &str,
 ) -> Result<(), Error> {
+    let (index, name) = (index.to_string(), format!("Remote_{index}"));
     let (host, port) = (server.ip().to_string(), server.port().to_string());
     let parts = [
-        ("index", SYSLOG_INDEX),
-        ("name", "Remote_9"),
+        ("index", &*index),
+        ("name", &*name),
         ("server", &*host),
         ("port", &*port),
         ("protocol", protocol),

@@ -594,7 +594,7 @@ fn places() -> Places {
             "api server".to_owned(),
             vec![format!("{}/32", API_SERVER_ADDRESS.ip())],
         ),
-        // The log's receiver stands in CoPilot's place.
+        // Nobody listens in CoPilot's place: the log's receiver has an index of its own.
         ("copilot".to_owned(), vec![Ipv4Addr::LOCALHOST.to_string()]),
         ("copilot port".to_owned(), vec!["5000".to_owned()]),
     ])

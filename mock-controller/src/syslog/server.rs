@@ -60,7 +60,7 @@ impl Server {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         if self.queue.try_send(line).is_err() {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            let dropped = self.counters.dropped(1);
+            let dropped = self.counters.dropped(self.profile.index, 1);
             // Each doubling: loud, and no flood in its turn.
             if dropped.is_power_of_two() {
                 tracing::warn!(
@@ -94,7 +94,7 @@ impl Delivery {
         }
         let lost = self.waiting.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            self.counters.dropped(lost);
+            self.counters.dropped(self.profile.index, lost);
             tracing::warn!(
                 "{}: {lost} records could not be delivered and are dropped",
                 address(&self.profile)
@@ -172,7 +172,7 @@ impl Delivery {
             self.counters.sent(gone - refused);
             *sent += gone - refused;
             if refused > 0 {
-                let dropped = self.counters.dropped(refused);
+                let dropped = self.counters.dropped(self.profile.index, refused);
                 tracing::warn!(
                     "{}: the network refused {refused} records, {dropped} dropped so far",
                     address(&self.profile)
@@ -198,7 +198,7 @@ impl Delivery {
     async fn discard(&self, queue: &mut mpsc::Receiver<Bytes>) {
         while queue.recv().await.is_some() {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            let dropped = self.counters.dropped(1);
+            let dropped = self.counters.dropped(self.profile.index, 1);
             if dropped.is_power_of_two() {
                 tracing::warn!(
                     "{}: {dropped} records dropped so far",

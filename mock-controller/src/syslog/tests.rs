@@ -311,8 +311,10 @@ async fn a_server_that_stays_away_does_not_hold_the_end_up() {
     };
     let gateway = Running::start([profile(9, port, Transport::Tcp)], limits);
     gateway.log(0..4);
+    let counters = gateway.counters.clone();
     let counts = gateway.end().await;
     assert_eq!((counts.sent, counts.dropped), (0, 4));
+    assert_eq!((counters.dropped_for(8), counters.dropped_for(9)), (0, 4));
 }
 
 #[tokio::test]
