@@ -1,7 +1,6 @@
 //! The fake firewall's side of the evidence: its log lines, what it enforces, and what its rules are called.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
