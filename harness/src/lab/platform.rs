@@ -51,7 +51,7 @@ impl Lab {
             for feature in &design.features {
                 api.set_feature(feature, true).await?;
             }
-            set_syslog(&api, design).await?;
+            set_syslog(api, design).await?;
             let addresses = [
                 ("copilot_ip", design.copilot.private.as_str()),
                 ("public_ip", design.copilot.public.as_str()),
@@ -142,7 +142,7 @@ impl Lab {
             api.get("k8s/clusters"),
             api.read_action("get_remote_syslog_logging_status", &index),
             api.read_action("get_copilot_association_status", &[]),
-            switches(&api, features),
+            switches(api, features),
         );
         stated.groups = seen(groups);
         stated.policy_list = seen(policy_list);

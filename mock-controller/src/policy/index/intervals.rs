@@ -158,7 +158,7 @@ mod tests {
             let place = |at: u16| if high { u16::MAX - 90 + at } else { at };
             let ranges: Vec<_> = ranges
                 .into_iter()
-                .map(|column| merged(column.into_iter().map(|(first, len)| (place(first), place(first + len).min(u16::MAX))).collect()))
+                .map(|column| merged(column.into_iter().map(|(first, len)| (place(first), place(first + len))).collect()))
                 .collect();
             let mut sets = SetBuilder::new(ranges.len());
             let columns = (0u32..).zip(&ranges).map(|(rule, ranges)| Column {

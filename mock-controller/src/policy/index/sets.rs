@@ -358,7 +358,7 @@ mod tests {
             });
             let naive: Vec<u32> = naive.collect();
             let walk = sets.common(std::array::from_fn(|at| ids[at].iter().copied().collect()));
-            prop_assert_eq!(walk.collect::<Vec<_>>(), naive.clone());
+            prop_assert_eq!(&walk.collect::<Vec<_>>(), &naive);
             let walk = sets.common(std::array::from_fn(|at| Union::from_iter([merged[at]])));
             prop_assert_eq!(walk.collect::<Vec<_>>(), naive);
         }
