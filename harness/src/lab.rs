@@ -18,6 +18,7 @@ mod reports;
 mod seeing;
 mod servers;
 mod stopped;
+mod tier_one;
 mod traces;
 mod watching;
 
@@ -260,35 +261,6 @@ impl Lab {
         self.servers
             .get(name)
             .ok_or_else(|| Error::Data(format!("no step runs a server {name:?}")))
-    }
-
-    /// Sets permits of the firewall's Tier 1; returns when the gateway enforces them.
-    ///
-    /// # Errors
-    /// When the data is broken or the gateway is not told in time.
-    pub async fn set_tier_one(&self, data: &TierOne) -> Result<(), Error> {
-        let what = format!(
-            "the gateway to enforce Tier 1 as in {}",
-            data.path.display()
-        );
-        let deadline = self.context.deadlines.policy_enforced;
-        Ok(self
-            .waiting
-            .until(what, deadline, self.cluster.set_tier_one(data))
-            .await??)
-    }
-
-    /// Takes back the permits that a file set on Tier 1; returns when the gateway has forgotten them.
-    ///
-    /// # Errors
-    /// When the gateway is not told in time.
-    pub async fn clear_tier_one(&self, name: &str) -> Result<(), Error> {
-        let what = format!("the gateway to forget Tier 1 of {name}");
-        let deadline = self.context.deadlines.policy_enforced;
-        Ok(self
-            .waiting
-            .until(what, deadline, self.cluster.clear_tier_one(name))
-            .await??)
     }
 
     /// Replaces a server's list of domains through the orchestrator; returns when the orchestrator accepted it.

@@ -7,6 +7,7 @@
 
 mod bare;
 mod parts;
+mod relay;
 mod witness;
 
 use std::collections::BTreeSet;
@@ -38,6 +39,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use bare::{bare, run_to_end};
 use parts::{create_all, has_fault, images, installed, outside_client};
+use relay::relay;
 use witness::{api_server_receipts, receipt_of, record_api_server, record_nodes};
 
 use super::blueprint::{self, Blueprint};
@@ -342,27 +344,13 @@ impl Cluster for Embedded {
             let local = listener
                 .local_addr()
                 .map_err(|error| failed(error.to_string()))?;
-            let (network, cancel, tasks) = (
+            self.tasks.spawn(relay(
+                listener,
                 self.cluster.network().clone(),
+                target,
                 self.cancel.clone(),
                 self.tasks.clone(),
-            );
-            self.tasks.spawn(async move {
-                while let Some(Ok((mut inbound, _))) =
-                    cancel.run_until_cancelled(listener.accept()).await
-                {
-                    let (network, cancel) = (network.clone(), cancel.clone());
-                    tasks.spawn(async move {
-                        let relay = async {
-                            let mut outbound = network.node().connect(target).await?;
-                            tokio::io::copy_bidirectional(&mut inbound, &mut outbound).await
-                        };
-                        if let Some(Err(error)) = cancel.run_until_cancelled(relay).await {
-                            tracing::debug!("relay to {target}: {error}");
-                        }
-                    });
-                }
-            });
+            ));
             Ok(local)
         }
         .boxed()
