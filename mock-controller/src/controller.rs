@@ -42,7 +42,7 @@ use self::{forgetful::forget, onboarding::Onboarded, retry::Retry};
 use crate::{
     fault::{Fault, Faults},
     policy::{DEFAULT_ACTION, ObjectRef, Policy, Snapshot, Switches},
-    store::{self, Store, syslog::RemoteSyslogs},
+    store::{Store, syslog::RemoteSyslogs},
     translate::{Mirrored, Outcome, Translation, seeded_switches, translate},
 };
 
@@ -50,6 +50,10 @@ pub use crate::store::features::RESET_BY_A_REBOOT;
 
 /// How many rules of the past [`Controller::describe_rule`] remembers.
 const MAX_DESCRIBED: usize = 65_536;
+
+/// A translation holds the store, which those who configure want too: as many times as it took, they have it before the
+/// next. Changes are taken together then; of a policy of a few rules it is microseconds.
+const TRANSLATIONS_APART: u32 = 4;
 
 /// The way to a gateway.
 pub trait GatewayLink: Send + Sync + 'static {
@@ -64,12 +68,6 @@ pub struct ControllerConfig {
     /// Where the cloud account's own credentials lead, by `cluster_id`: what a registration without a kubeconfig uses.
     /// The clients' rights are the controller's rights there.
     pub cloud_clients: BTreeMap<String, kube::Client>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("the store cannot be compiled: {0}")]
-    Store(#[from] store::Error),
 }
 
 /// One push, observed when the gateway enforced it.
@@ -117,7 +115,7 @@ struct State {
     store: Store,
     generation: u64,
     described: BTreeMap<Uuid, RuleDescription>,
-    enforced: Option<(u64, Translation)>,
+    enforced: Option<(u64, Arc<Translation>)>,
 }
 
 impl Controller {
@@ -175,16 +173,8 @@ impl Controller {
 
     /// Serves one gateway until cancelled, with the policy of the store and of every cluster that is registered there.
     /// The gateway keeps the last policy it was given.
-    ///
-    /// # Errors
-    /// When the store cannot be compiled, which it prevents.
-    pub async fn run(
-        self: Arc<Self>,
-        gateway: Arc<dyn GatewayLink>,
-        cancel: CancellationToken,
-    ) -> Result<(), Error> {
-        let result = cancel.run_until_cancelled(self.serve(&*gateway)).await;
-        result.unwrap_or(Ok(()))
+    pub async fn run(self: Arc<Self>, gateway: Arc<dyn GatewayLink>, cancel: CancellationToken) {
+        cancel.run_until_cancelled(self.serve(&*gateway)).await;
     }
 
     /// Restarts the controller: configuration stays, clusters are watched anew, and the gateway keeps its policy until
@@ -258,15 +248,12 @@ impl Controller {
     /// Null before the first push.
     pub fn export(&self) -> Value {
         let state = self.state();
-        let Some((
-            generation,
-            Translation {
-                policy, inventory, ..
-            },
-        )) = &state.enforced
-        else {
+        let Some((generation, translation)) = &state.enforced else {
             return Value::Null;
         };
+        let Translation {
+            policy, inventory, ..
+        } = &**translation;
         let groups = policy.smart_groups.values().map(|group| {
             let members = group.resolve(&policy.smart_groups, inventory);
             json!({"uuid": group.uuid, "name": group.name, "selectors": group.selectors, "members": members})
@@ -286,14 +273,16 @@ impl Controller {
         })
     }
 
-    async fn serve(self: &Arc<Self>, gateway: &dyn GatewayLink) -> Result<(), Error> {
+    async fn serve(self: &Arc<Self>, gateway: &dyn GatewayLink) {
         let mut changes = self.changes.subscribe();
         let mut retry = Retry::default();
         let silent = self.config.faults.has(Fault::StatusNeverWritten);
         let mut clusters = Onboarded::default();
         let mut restarts = 0;
-        let mut pushed: Option<(u64, Translation)> = None;
+        let mut pushed: Option<(u64, Arc<Translation>)> = None;
+        let mut not_before = Instant::now();
         loop {
+            tokio::time::sleep_until(not_before.into()).await;
             changes.mark_unchanged();
             let lost = self.lost.load(Ordering::SeqCst);
             if std::mem::replace(&mut restarts, self.restarts.load(Ordering::SeqCst)) != restarts {
@@ -301,12 +290,14 @@ impl Controller {
             }
             let registered = self.state().store.kubernetes_clusters().clone();
             clusters.follow(self, registered).await;
-            let translation = self.translate(&clusters)?;
+            let began = Instant::now();
+            let translation = Arc::new(self.translate(&clusters));
+            not_before = Instant::now() + began.elapsed() * TRANSLATIONS_APART;
             if !pushed.as_ref().is_some_and(|(seen, pushed)| {
                 *seen == lost && pushed.enforces_the_same_as(&translation)
             }) {
                 self.push(&translation, gateway).await;
-                pushed = Some((lost, translation.clone()));
+                pushed = Some((lost, Arc::clone(&translation)));
             }
             if silent || clusters.write_status(&translation).await {
                 retry = Retry::default();
@@ -317,17 +308,15 @@ impl Controller {
         }
     }
 
-    fn translate(&self, clusters: &Onboarded) -> Result<Translation, Error> {
+    fn translate(&self, clusters: &Onboarded) -> Translation {
         let objects = clusters.objects();
-        Ok(translate(
-            &self.state().store,
-            &objects,
-            &self.config.switches,
-            &self.config.faults,
-        )?)
+        let ControllerConfig {
+            switches, faults, ..
+        } = &self.config;
+        translate(&self.state().store, &objects, switches, faults)
     }
 
-    async fn push(&self, translation: &Translation, gateway: &dyn GatewayLink) {
+    async fn push(&self, translation: &Arc<Translation>, gateway: &dyn GatewayLink) {
         let start = Instant::now();
         let generation = {
             let mut state = self.state();
@@ -341,10 +330,10 @@ impl Controller {
             inventory,
             objects,
             ..
-        } = translation;
+        } = &**translation;
         let snapshot = Snapshot::compile(generation, policy, inventory, &self.config.switches);
         gateway.push(Arc::new(snapshot)).await;
-        self.state().enforced = Some((generation, translation.clone()));
+        self.state().enforced = Some((generation, Arc::clone(translation)));
         let (mut compiled, mut rejected) = (BTreeMap::new(), BTreeMap::new());
         for (object, translated) in objects {
             match &translated.outcome {

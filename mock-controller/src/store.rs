@@ -124,8 +124,14 @@ impl Store {
 
     /// Comparable over runs: the n-th object created has the same uuid each time.
     fn fresh_uuid(&mut self) -> Uuid {
+        let uuid = self.next_uuid();
         self.created += 1;
-        Uuid::new_v5(&NAMESPACE, &self.created.to_be_bytes())
+        uuid
+    }
+
+    /// The uuid of the object that is created next, if it is.
+    fn next_uuid(&self) -> Uuid {
+        Uuid::new_v5(&NAMESPACE, &(self.created + 1).to_be_bytes())
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
         InvalidDomain, Inventory, KubernetesSelector, ObjectRef, Policy, PolicyList, Rule,
         Selector, SmartGroup, Switches, WebGroup,
     },
-    store::{self, FEATURE_K8S, FEATURE_K8S_DCF_POLICIES, Store},
+    store::{FEATURE_K8S, FEATURE_K8S_DCF_POLICIES, Store},
 };
 
 pub use inventory::{pod, service};
@@ -162,13 +162,13 @@ pub enum GroupProblem {
     Unsupported(String),
 }
 
-/// Translates everything. The only error is a store that cannot be read, which [`Store`] prevents.
+/// Translates everything.
 pub fn translate(
     store: &Store,
     clusters: &BTreeMap<String, ClusterObjects>,
     switches: &Switches,
     faults: &Faults,
-) -> Result<Translation, store::Error> {
+) -> Translation {
     let mut policy = Policy::new(store.default_action());
     store.contribute(&mut policy);
     let mut inventory = Inventory::default();
@@ -214,7 +214,7 @@ pub fn translate(
             .flat_map(|cluster| cluster.arrivals.clone());
         seeded::distort(&mut translation, &arrivals.collect(), faults);
     }
-    Ok(translation)
+    translation
 }
 
 /// What one object adds to the policy.

@@ -62,7 +62,7 @@ fn serve(ready: tokio::sync::oneshot::Sender<Started>, stop: &CancellationToken)
         match Server::start(api, "127.0.0.1:0", &["127.0.0.1"]).await {
             Ok(server) => {
                 let _ = ready.send(Ok((server.address(), server.ca_pem().to_owned())));
-                let _ = controller.run(Arc::new(NoGateway), stop.clone()).await;
+                controller.run(Arc::new(NoGateway), stop.clone()).await;
                 stop.cancelled().await;
                 server.stop().await;
             }

@@ -77,7 +77,7 @@ pub(super) async fn policy(seed: u64) -> Result<(), Error> {
         wire.configure(|change| change(&mut store))?;
         accepted.push(began.elapsed());
         let began = Instant::now();
-        let translation = translation(&store)?;
+        let translation = translation(&store);
         translated.push(began.elapsed());
         let began = Instant::now();
         let snapshot = compile(&translation);
@@ -198,9 +198,9 @@ impl Wire {
     }
 }
 
-fn translation(store: &Store) -> Result<mock_controller::translate::Translation, Error> {
+fn translation(store: &Store) -> mock_controller::translate::Translation {
     let (clusters, switches, faults) = Default::default();
-    translate(store, &clusters, &switches, &faults).map_err(|error| Error::Setup(error.to_string()))
+    translate(store, &clusters, &switches, &faults)
 }
 
 fn compile(translation: &mock_controller::translate::Translation) -> Snapshot {
@@ -262,7 +262,7 @@ async fn until_enforced(wire: &Wire) -> Result<Duration, Error> {
 fn small_policy() -> Result<(Snapshot, Duration), Error> {
     let mut store = Store::new(Switches::default());
     Wire::new(SMALL).configure(|change| change(&mut store))?;
-    let translation = translation(&store)?;
+    let translation = translation(&store);
     let mut took: Vec<Duration> = (0..501)
         .map(|_| {
             let began = Instant::now();

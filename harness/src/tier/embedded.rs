@@ -205,15 +205,7 @@ pub async fn start(
     firewall::record_pushes(&firewall.controller, &client, recorder, &cancel, &tasks);
     let controller = Arc::clone(&firewall.controller);
     let run = Arc::clone(&controller).run(network.gateway_link(), cancel.child_token());
-    let errors = recorder.clone();
-    tasks.spawn(async move {
-        if let Err(error) = run.await {
-            errors.record(crate::evidence::Event::HarnessError {
-                component: "firewall controller".to_owned(),
-                message: error.to_string(),
-            });
-        }
-    });
+    tasks.spawn(run);
 
     if setup.api_server_beyond {
         // Whoever starts now needs the API server, and the way to it is the gateway's to open.

@@ -183,9 +183,8 @@ impl Store {
     /// When its selectors are not what the vendor's controller takes.
     pub fn create_app_domain(&mut self, object: Value) -> Result<Uuid, Error> {
         room("groups", self.app_domains.len(), MAX_APP_DOMAINS)?;
-        AppDomain::parse(Uuid::nil(), &object, &self.switches)?;
+        let parsed = AppDomain::parse(self.next_uuid(), &object, &self.switches)?;
         let uuid = self.fresh_uuid();
-        let parsed = AppDomain::parse(uuid, &object, &self.switches)?;
         self.app_domains.insert(uuid, object, parsed);
         Ok(uuid)
     }

@@ -108,7 +108,7 @@ impl Setup {
             arrivals: BTreeMap::new(),
         };
         let clusters = BTreeMap::from([(CLUSTER.to_owned(), cluster)]);
-        translate(&self.store, &clusters, &self.switches, &self.faults).unwrap()
+        translate(&self.store, &clusters, &self.switches, &self.faults)
     }
 
     /// The rule that decides a flow to the internet, and its action.

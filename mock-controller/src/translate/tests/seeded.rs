@@ -104,7 +104,7 @@ impl Setup {
         let clusters = BTreeMap::from([(CLUSTER.to_owned(), cluster)]);
         let Translation {
             policy, inventory, ..
-        } = translate(&self.store, &clusters, &self.switches, &self.faults).unwrap();
+        } = translate(&self.store, &clusters, &self.switches, &self.faults);
         let switches = seeded_switches(self.switches, &self.faults);
         let snapshot = Snapshot::compile(1, &policy, &inventory, &switches);
         let flow = FiveTuple {
