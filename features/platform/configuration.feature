@@ -9,6 +9,9 @@ Feature: What stands on the firewall's controller before the first server runs
     Given the platform is set up as its design has it on "<cloud>"
     Then the controller has the groups, the permits and the default action of the design
     And the controller forwards its log to CoPilot, and knows both addresses of CoPilot
+    Given a pod "stray" runs in the servers' namespace without any policy
+    When the pod "stray" requests "https://api.unlisted-service.test/"
+    Then the record of that reaches CoPilot
 
     Examples:
       | cloud |

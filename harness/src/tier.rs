@@ -61,6 +61,8 @@ pub struct Capabilities {
     pub packet_capture: bool,
     /// Seeded faults can be switched on, because the stand-ins are ours.
     pub seeded_faults: bool,
+    /// What remote syslog brings to CoPilot is seen.
+    pub copilot_log: bool,
     /// The gateway can be restarted, and held without a policy for as long as a scenario looks.
     pub gateway_restart: bool,
 }

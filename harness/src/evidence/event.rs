@@ -159,6 +159,11 @@ pub enum Event {
         /// The line as it came.
         text: String,
     },
+    /// What listens in CoPilot's place got a record of the gateway.
+    CopilotLog {
+        /// The line as it came.
+        text: String,
+    },
     /// A figure was measured.
     Measured(Measurement),
     /// The judge gave a result.

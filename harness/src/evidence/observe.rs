@@ -98,6 +98,7 @@ pub fn from_events<'a>(
         ..Observations::default()
     };
     let mut log = GatewayLog::default();
+    let mut copilot = 0;
     let mut names = BTreeMap::new();
     for recorded in events {
         match &recorded.event {
@@ -107,6 +108,10 @@ pub fn from_events<'a>(
             Event::Receipt(receipt) => observations.receipts.push(receipt.clone()),
             Event::StoppedOnNode(flow) => observations.stopped_on_nodes.push(flow.clone()),
             Event::GatewayLog { line, text } => log.push(*line, Some(recorded.at), text),
+            Event::CopilotLog { text } => {
+                copilot += 1;
+                observations.copilot.push(copilot, Some(recorded.at), text);
+            }
             Event::RulesKnown { rules } => {
                 observations
                     .rules

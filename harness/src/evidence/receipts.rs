@@ -91,14 +91,16 @@ pub fn connections(receipts: &[Receipt]) -> Vec<Connection<'_>> {
     for receipt in receipts {
         let protocol = protocol(receipt);
         let opens = receipt.event == ReceiptEvent::Connected;
-        let known = connections.iter_mut().rev().find(|connection| {
-            connection.protocol == protocol
+        let mut latest_first = connections.iter_mut().rev();
+        let known = latest_first.find(|connection| {
+            !opens
+                && connection.protocol == protocol
                 && connection.local == receipt.local
                 && connection.peer == receipt.peer
         });
         match known {
-            Some(connection) if !opens => connection.receipts.push(receipt),
-            _ => connections.push(Connection {
+            Some(connection) => connection.receipts.push(receipt),
+            None => connections.push(Connection {
                 endpoint: &receipt.endpoint,
                 protocol,
                 local: receipt.local,

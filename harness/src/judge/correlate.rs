@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{Attempt, Exchange, Observations, Protocol, RuleExpectation, RuleRef, Sent};
 use crate::evidence::capture::{Flow, same_end};
-use crate::evidence::gateway_log::{Action, GatewayRecord, Layer};
+use crate::evidence::gateway_log::{Action, GatewayLog, GatewayRecord, Layer};
 use crate::evidence::receipts::{self, Connection};
 
 /// Connections at the attempt's destination that can be its own: opened since it was sent, and
@@ -171,9 +171,16 @@ pub(super) fn with_canary<'a>(canary: &str, observations: &'a Observations) -> V
 
 /// Records of the log about the attempt's flow. Rules and logs use the pod's own address.
 pub(super) fn records<'a>(sent: &Sent, observations: &'a Observations) -> Vec<&'a GatewayRecord> {
-    let Some(log) = observations.log.read() else {
-        return Vec::new();
-    };
+    let log = observations.log.read();
+    log.map_or_else(Vec::new, |log| records_in(log, sent, observations))
+}
+
+/// [`records`] of a log that took another way.
+pub(super) fn records_in<'a>(
+    log: &'a GatewayLog,
+    sent: &Sent,
+    observations: &Observations,
+) -> Vec<&'a GatewayRecord> {
     let has_ports = matches!(sent.protocol, Protocol::Tcp | Protocol::Udp);
     let same = |seen: SocketAddr, sent: SocketAddr| {
         seen.ip() == sent.ip() && (!has_ports || seen.port() == sent.port())

@@ -30,7 +30,9 @@ pub use canary::{CanaryClaim, judge_gone, judge_reconciled, judge_types};
 pub use groups::judge_groups;
 pub use path::judge_in_path;
 pub use permits::{judge_default_action, judge_permits};
-pub use settings::{judge_cluster, judge_copilot, judge_features, judge_syslog};
+pub use settings::{
+    judge_cluster, judge_copilot, judge_features, judge_reaches_copilot, judge_syslog,
+};
 
 /// Where the answers lie in the evidence folder.
 pub(super) const ANSWERS: &str = "policy/";

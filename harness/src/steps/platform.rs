@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use cucumber::{given, then, when};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::evidence::Event;
+use crate::evidence::{Event, observe};
 use crate::judge::platform::cause::Cause;
 use crate::judge::platform::{
     CanaryClaim, Stated, judge_cluster, judge_copilot, judge_default_action, judge_features,
-    judge_gone, judge_groups, judge_in_path, judge_permits, judge_reconciled, judge_syslog,
-    judge_types,
+    judge_gone, judge_groups, judge_in_path, judge_permits, judge_reaches_copilot,
+    judge_reconciled, judge_syslog, judge_types,
 };
-use crate::judge::{CheckResult, RuleExpectation};
+use crate::judge::{CheckResult, Observations, RuleExpectation};
 use crate::lab::{self, RUNTIME_NAMESPACE};
 use crate::outcome::Outcome;
 use crate::scenario_data::platform::Design;
@@ -81,6 +82,42 @@ async fn log_and_copilot(world: &mut World) -> Step {
                 judge_copilot(&scene.check("CoPilot", &["PLT-07"]), design, &stated),
             ];
             scene.settle(results)
+        })
+        .await
+}
+
+#[then("the record of that reaches CoPilot")]
+async fn record_reaches_copilot(world: &mut World) -> Step {
+    world
+        .act(async |scene| {
+            if !scene.lab().await?.cluster().capabilities().copilot_log {
+                return Err(Failure::NotTestable(
+                    "this tier does not see what comes to CoPilot".to_owned(),
+                ));
+            }
+            let check = scene.check("log at CoPilot", &["PLT-07"]);
+            let labels = scene.last_attempts()?;
+            let arrived = |observations: &Observations| {
+                let attempts = observations.attempts.iter();
+                let attempts: Vec<_> = attempts
+                    .filter(|attempt| labels.contains(&attempt.label))
+                    .cloned()
+                    .collect();
+                judge_reaches_copilot(&check, &attempts, observations)
+            };
+            let deadline = scene.context.deadlines.denial_logged;
+            // In vain is an answer, too.
+            let _ = scene
+                .lab()
+                .await?
+                .see("the record at CoPilot", deadline, |events| {
+                    let seen = events.iter().map(AsRef::as_ref);
+                    let seen = observe::from_events(seen, Timestamp::now());
+                    arrived(&seen).passed().then_some(())
+                })
+                .await;
+            let result = arrived(&scene.observe().await?);
+            scene.settle(vec![result])
         })
         .await
 }

@@ -1,7 +1,7 @@
 //! What the published blueprints set on the firewall's controller before any workload runs, over the vendor's API
 //! (reference: aviatrix-dcf.md section 3, aviatrix-controller-api.md sections 4.1, 4.5, 5 and 6).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use serde_json::json;
 
@@ -29,8 +29,6 @@ pub(super) struct Blueprint {
     pub(super) kubeconfig: String,
     /// Deny and log what no policy permits. Otherwise the vendor's own default stays: permit, no log.
     pub(super) default_action_denies: bool,
-    /// The private and the public address of CoPilot.
-    pub(super) copilot: (IpAddr, IpAddr),
 }
 
 impl Blueprint {
@@ -46,10 +44,6 @@ impl Blueprint {
             let deny = json!({"action": "DENY", "logging": true, "log_profile": LOG_PROFILE_START});
             api.put("microseg/default-action-policy", &deny).await?;
         }
-        let (private, public) = (self.copilot.0.to_string(), self.copilot.1.to_string());
-        let addresses = [("copilot_ip", &*private), ("public_ip", &*public)];
-        api.form_action("enable_copilot_association", &addresses)
-            .await?;
         let cluster = json!({
             "cluster_id": self.cluster_id,
             "credential": {"use_csp_credentials": false, "kube_config": self.kubeconfig},

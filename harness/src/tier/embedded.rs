@@ -63,11 +63,6 @@ const API_SERVER_ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51
 const API_SERVER: &str = "kubernetes API server";
 /// The cluster as SmartGroups name it.
 const CLUSTER_ID: &str = "embedded";
-/// CoPilot's private and public address (RFC 5737). Nothing listens there: it is what the controller is told.
-const COPILOT: (IpAddr, IpAddr) = (
-    IpAddr::V4(Ipv4Addr::new(10, 244, 255, 10)),
-    IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)),
-);
 /// Images of the stand-ins.
 const OBOT_IMAGE: &str = "containment.test/obot:0.25.1";
 const POLICY_CONTROLLER_IMAGE: &str = "containment.test/policy-controller:0.0.1";
@@ -112,6 +107,9 @@ struct Embedded {
     tasks: TaskTracker,
     internet: InternetHandle,
     log: SyslogReceiver,
+    /// Listens as long as it is held.
+    _copilot: SyslogReceiver,
+    places: Places,
     log_complete: Duration,
     recorder: Recorder,
 }
@@ -171,6 +169,8 @@ pub async fn start(
         public_ip: GATEWAY_ADDRESS.into(),
     };
     let log = firewall::receive_log(recorder).await?;
+    let (copilot, copilot_address) = firewall::copilot(recorder).await?;
+    let places = places(copilot_address);
     let limits = mock_controller::syslog::Limits {
         flush: context.deadlines.log_complete,
         ..mock_controller::syslog::Limits::default()
@@ -188,7 +188,6 @@ pub async fn start(
         cluster_id: CLUSTER_ID,
         kubeconfig: cluster.kubeconfig(),
         default_action_denies: setup.default_action_denies,
-        copilot: COPILOT,
     };
     blueprint.apply(&vendor_api).await?;
     if let Some(receiver) = log.tcp {
@@ -196,7 +195,7 @@ pub async fn start(
     }
     let tier_one = Installed::default();
     for data in &setup.tier_one {
-        tier_one.install(&vendor_api, data, &places()).await?;
+        tier_one.install(&vendor_api, data, &places).await?;
     }
     if !has_fault(context, ClusterFault::CrdsMissing) {
         create_all(&client, &firewall::crds()?).await?;
@@ -231,6 +230,8 @@ pub async fn start(
             tasks,
             internet,
             log,
+            _copilot: copilot,
+            places,
             log_complete: context.deadlines.log_complete,
             recorder: recorder.clone(),
         }),
@@ -294,6 +295,7 @@ impl Cluster for Embedded {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             packet_capture: true,
+            copilot_log: true,
             seeded_faults: true,
             gateway_restart: true,
         }
@@ -401,12 +403,12 @@ impl Cluster for Embedded {
     }
 
     fn places(&self) -> Places {
-        places()
+        self.places.clone()
     }
 
     fn set_tier_one<'a>(&'a self, data: &'a TierOne) -> BoxFuture<'a, Result<(), Error>> {
         async move {
-            let mut places = places();
+            let mut places = self.places.clone();
             let pods = orchestrator_addresses(&self.client).await?;
             places.insert("orchestrator pods".to_owned(), pods);
             let rules = self
@@ -564,7 +566,7 @@ fn crash(crash: &cluster::Crash) -> Crash {
 }
 
 /// Addresses by the names that data of Tier 1 has for them.
-fn places() -> Places {
+fn places(copilot: SocketAddr) -> Places {
     let network = NODE_ADDRESS.octets();
     let nodes = format!("{}.{}.{}.0/24", network[0], network[1], network[2]);
     Places::from([
@@ -574,9 +576,8 @@ fn places() -> Places {
             "api server".to_owned(),
             vec![format!("{}/32", API_SERVER_ADDRESS.ip())],
         ),
-        // Nobody listens in CoPilot's place: the log's receiver has an index of its own.
-        ("copilot".to_owned(), vec![Ipv4Addr::LOCALHOST.to_string()]),
-        ("copilot port".to_owned(), vec!["5000".to_owned()]),
+        ("copilot".to_owned(), vec![copilot.ip().to_string()]),
+        ("copilot port".to_owned(), vec![copilot.port().to_string()]),
     ])
 }
 

@@ -1,6 +1,7 @@
 //! The fake firewall's side of the evidence: its log lines, what it enforces, and what its rules are called.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,30 @@ pub(super) async fn receive_log(recorder: &Recorder) -> Result<SyslogReceiver, E
     SyslogReceiver::start(Listen::on_loopback(), sink)
         .await
         .map_err(|error| Error::Cluster(error.to_string()))
+}
+
+/// What listens where the platform's design has CoPilot: over UDP, as CoPilot does, and on a free port in the place of
+/// its 5000. Datagrams may be lost; within one machine it takes a full buffer, which a scenario's few records do not fill.
+///
+/// # Errors
+/// When it can't listen.
+pub(super) async fn copilot(recorder: &Recorder) -> Result<(SyslogReceiver, SocketAddr), Error> {
+    let recorder = recorder.clone();
+    let sink = Arc::new(move |line: &str| {
+        let text = line.to_owned();
+        drop(recorder.record(Event::CopilotLog { text }));
+    });
+    let listen = Listen {
+        udp: Some((Ipv4Addr::LOCALHOST, 0).into()),
+        ..Listen::default()
+    };
+    let failed = |error: &dyn std::fmt::Display| Error::Cluster(error.to_string());
+    let receiver = SyslogReceiver::start(listen, sink)
+        .await
+        .map_err(|error| failed(&error))?;
+    let address = receiver.udp;
+    let address = address.ok_or_else(|| failed(&"CoPilot's double listens nowhere"))?;
+    Ok((receiver, address))
 }
 
 /// Sends every record to where the controller says, as the gateway does; what it could not send is said to be missing.

@@ -1,10 +1,10 @@
 //! Whether the gateway is in the path: who far ends beyond it were reached by.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use super::list;
-use crate::evidence::folder;
+use crate::evidence::{folder, receipts};
 use crate::judge::finding::Finding;
 use crate::judge::{Attempt, Check, CheckResult, Observations, correlate};
 
@@ -55,18 +55,30 @@ pub fn judge_in_path(
 /// are compared: without translation a Pod's own address is the right one.
 #[must_use]
 pub fn bypass(gateway: &BTreeSet<IpAddr>, observations: &Observations) -> Option<Bypass> {
-    let is_pods = |address: IpAddr| observations.pods.iter().any(|pod| pod.address == address);
+    let pods: HashSet<IpAddr> = observations.pods.iter().map(|pod| pod.address).collect();
     let from_pods = observations.attempts.iter().filter(|attempt| {
         let sent = attempt.sent.as_ref();
-        sent.is_some_and(|sent| is_pods(sent.source.ip()))
+        sent.is_some_and(|sent| pods.contains(&sent.source.ip()))
     });
-    from_pods
-        .flat_map(|attempt| peers(attempt, observations))
+    // A probe that repeats makes thousands of them.
+    let canaries: HashSet<String> = from_pods
+        .map(|attempt| attempt.canary.to_ascii_lowercase())
+        .collect();
+    receipts::connections(&observations.receipts)
+        .into_iter()
+        .filter(|connection| {
+            let mut carried = connection.canaries();
+            carried.any(|canary| canaries.contains(&canary.to_ascii_lowercase()))
+        })
+        .map(|connection| (connection.endpoint, connection.peer.ip()))
         .find(|(_, peer)| {
             let mut family = gateway.iter().filter(|own| own.is_ipv4() == peer.is_ipv4());
             family.next().is_some() && !gateway.contains(peer)
         })
-        .map(|(far_end, peer)| Bypass { far_end, peer })
+        .map(|(far_end, peer)| Bypass {
+            far_end: far_end.to_owned(),
+            peer,
+        })
 }
 
 /// Who reached the far end of an attempt, by the connections that carried its canary.

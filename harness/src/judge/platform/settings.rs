@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::{ANSWERS, Stated, entries, list, read};
+use crate::evidence::folder;
 use crate::judge::finding::Finding;
-use crate::judge::{Check, CheckResult};
+use crate::judge::{Attempt, Check, CheckResult, Observations, correlate};
 use crate::scenario_data::platform::Design;
 
 /// Judges that each switch of the design is on.
@@ -53,6 +54,41 @@ pub fn judge_syslog(check: &Check, design: &Design, stated: &Stated) -> CheckRes
         wanted.server, wanted.port, wanted.index
     );
     finding.conclude(check, expected)
+}
+
+/// Judges that the gateways' records really arrive at CoPilot: one of each attempt's flow.
+#[must_use]
+pub fn judge_reaches_copilot(
+    check: &Check,
+    attempts: &[Attempt],
+    observations: &Observations,
+) -> CheckResult {
+    let mut finding = Finding::default();
+    for attempt in attempts {
+        let label = &attempt.label;
+        let Some(sent) = &attempt.sent else {
+            finding.missing(folder::EVENTS, format!("{label} was never sent"));
+            continue;
+        };
+        let arrived = correlate::records_in(&observations.copilot, sent, observations);
+        if let Some(record) = arrived.first() {
+            let record = correlate::describe_record(record, observations);
+            finding.supports(folder::EVENTS, format!("CoPilot got {record}"));
+            continue;
+        }
+        let elsewhere = correlate::records(sent, observations);
+        finding.contradicts(
+            folder::EVENTS,
+            match elsewhere.first() {
+                Some(record) => format!(
+                    "no record of {label} came to CoPilot; to another server this one did: {}",
+                    correlate::describe_record(record, observations)
+                ),
+                None => format!("no record of {label} came to CoPilot or to any other server"),
+            },
+        );
+    }
+    finding.conclude(check, "the gateways' records arrive at CoPilot")
 }
 
 /// Judges the association with CoPilot: both addresses.

@@ -5,8 +5,8 @@ use rstest::rstest;
 use super::condition::{judge_masquerade_named, judge_own_addresses, masquerade};
 use super::open_question::{answer_whether_it_passes, answer_whether_it_was_cut};
 use super::platform::cause::{Cause, named};
-use super::platform::judge_in_path;
 use super::platform::path::bypass;
+use super::platform::{judge_in_path, judge_reaches_copilot};
 use super::*;
 use crate::outcome::Outcome;
 
@@ -102,6 +102,47 @@ fn under_the_condition_the_policy_is_not_blamed_but_a_leak_stays_one() {
             .iter()
             .all(|result| result.reasons[0].contains("masquerade is on"))
     );
+}
+
+/// The gateway's own log is no proof that CoPilot has it, and the other way round.
+#[rstest]
+#[case::at_copilot(true, true, Outcome::Passed, "CoPilot got")]
+#[case::elsewhere_alone(true, false, Outcome::Failed, "to another server this one did")]
+#[case::at_copilot_alone(false, true, Outcome::Passed, "CoPilot got")]
+#[case::nowhere(
+    false,
+    false,
+    Outcome::Failed,
+    "came to CoPilot or to any other server"
+)]
+fn a_record_reaches_copilot_or_not(
+    #[case] logged: bool,
+    #[case] at_copilot: bool,
+    #[case] expected: Outcome,
+    #[case] says: &str,
+) {
+    let mut observations = scene();
+    let log = log_of(&mut observations);
+    let whole = if logged {
+        log.clone()
+    } else {
+        std::mem::take(log)
+    };
+    if at_copilot {
+        observations.copilot = whole;
+    }
+    let check = Check::new("c", &["PLT-07"]);
+    let result = judge_reaches_copilot(&check, &[permitted()], &observations);
+    assert_eq!(result.outcome, expected, "{result}");
+    assert!(
+        result.evidence.iter().any(|line| line.found.contains(says)),
+        "{result}"
+    );
+
+    let mut unsent = permitted();
+    unsent.sent = None;
+    let result = judge_reaches_copilot(&check, &[unsent], &observations);
+    assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
 }
 
 /// Where no gateway stands in between, a far end sees the Pod itself.
