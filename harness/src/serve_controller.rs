@@ -14,14 +14,16 @@ use mock_controller::api::server::Server;
 use mock_controller::api::{Api, ApiConfig, Credentials};
 use mock_controller::controller::{Controller, ControllerConfig, GatewayLink};
 use mock_controller::policy::Snapshot;
+use mock_controller::store::Store;
 use tokio_util::sync::CancellationToken;
 
 /// What `--help` teaches.
 pub const AFTER_HELP: &str = r#"What it is:
-  A fake. It keeps everything in memory, filters nothing, and must never stand where a real controller should. Objects,
-  features, rules, Kubernetes clusters, remote syslog, accounts and the minimal spoke gateway behave as the vendor's
-  Terraform provider expects; anything else is answered with HTTP status 501 and its name, and logged. Each call is one
-  line on standard error.
+  A fake. It keeps everything in memory, filters nothing, and must never stand where a real
+  controller should. Objects, features, rules, Kubernetes clusters, remote syslog, accounts and the
+  minimal spoke gateway behave as the vendor's Terraform provider expects; anything else is answered
+  with HTTP status 501 and its name, and logged. Each call is one line on standard error; what is
+  configured is printed at the start and at the end.
 
 Terraform, with AVIATRIX_USERNAME and AVIATRIX_PASSWORD set or username and password in the block:
   provider "aviatrix" {
@@ -34,7 +36,8 @@ Terraform, with AVIATRIX_USERNAME and AVIATRIX_PASSWORD set or username and pass
 curl:
   curl --cacert /tmp/controller-ca.pem https://127.0.0.1:8443/v1/api \
     -d action=login -d username=admin -d password=containment
-  curl --cacert /tmp/controller-ca.pem "https://127.0.0.1:8443/v2/api?action=list_version_info&CID=<CID>"
+  curl --cacert /tmp/controller-ca.pem \
+    "https://127.0.0.1:8443/v2/api?action=list_version_info&CID=<CID>"
   curl --cacert /tmp/controller-ca.pem -H "Authorization: cid <CID>" \
     https://127.0.0.1:8443/v2.5/api/app-domains
 
@@ -96,6 +99,15 @@ pub struct Args {
         value_delimiter = ','
     )]
     pub names: Vec<String>,
+    /// Attachment points to have besides the vendor's own, as `test-attachment-point` of the provider's tests
+    /// (repeatable, or separated by commas).
+    #[arg(
+        long = "attachment-point",
+        value_name = "NAME",
+        env = "CONTAINMENT_CONTROLLER_ATTACHMENT_POINTS",
+        value_delimiter = ','
+    )]
+    pub attachment_points: Vec<String>,
 }
 
 /// Why the role can not run.
@@ -104,6 +116,9 @@ pub enum Error {
     /// No listener, or no certificate.
     #[error("cannot start the fake controller: {0}")]
     Start(#[from] mock_controller::api::server::Error),
+    /// Too many attachment points.
+    #[error("cannot set up the fake controller: {0}")]
+    Setup(#[from] mock_controller::store::Error),
     /// The authority's file.
     #[error("cannot write the certificate authority to {}: {source}; name a file in a folder that exists", path.display())]
     CaFile {
@@ -123,6 +138,10 @@ pub enum Error {
 /// When it cannot listen, or a name fits no certificate, or a file or standard output cannot be written.
 pub async fn run(args: Args) -> Result<(), Error> {
     let controller = Arc::new(Controller::new(ControllerConfig::default()));
+    controller.configure(|store| {
+        let mut points = args.attachment_points.iter();
+        points.try_for_each(|name| store.add_attachment_point(name))
+    })?;
     let config = ApiConfig {
         version: args.controller_version.clone(),
         credentials: Credentials {
@@ -139,11 +158,12 @@ pub async fn run(args: Args) -> Result<(), Error> {
             source,
         })?;
     }
-    writeln!(anstream::stdout(), "{}", introduction(&args, &server))?;
+    let introduction = introduction(&args, &server, &controller.read(state));
+    writeln!(anstream::stdout(), "{introduction}")?;
 
     let cancel = CancellationToken::new();
     let compiling = tokio::spawn({
-        let cancel = cancel.clone();
+        let (controller, cancel) = (Arc::clone(&controller), cancel.clone());
         controller.run(Arc::new(NoGateway), cancel)
     });
     fixtures::shutdown_signal().await;
@@ -151,6 +171,8 @@ pub async fn run(args: Args) -> Result<(), Error> {
     cancel.cancel();
     server.stop().await;
     let _ = compiling.await;
+    let state = controller.read(state);
+    writeln!(anstream::stdout(), "Gone with this process: {state}")?;
     Ok(())
 }
 
@@ -178,7 +200,39 @@ fn certificate_names(args: &Args) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-fn introduction(args: &Args, server: &Server) -> String {
+/// What is configured, in a line.
+fn state(store: &Store) -> String {
+    let lists = |key: &str| store.policies().filter(|list| !list[key].is_null()).count();
+    let groups = store.app_domains().count() - Store::default().app_domains().count();
+    let rules = store.policy_list()["policies"].as_array();
+    let counted = [
+        (groups, "groups"),
+        (rules.map_or(0, Vec::len), "rules in the policy list"),
+        (lists("policies"), "rulesets"),
+        (lists("sub_policies"), "policy groups"),
+        (store.kubernetes_clusters().len(), "Kubernetes clusters"),
+        (store.remote_syslog().len(), "syslog servers"),
+        (store.accounts().count(), "accounts"),
+        (store.spoke_gateways().count(), "spoke gateways"),
+    ];
+    let said = |parts: Vec<String>, nothing: &str| match parts.as_slice() {
+        [] => nothing.to_owned(),
+        parts => parts.join(", "),
+    };
+    let counted = counted.into_iter().filter(|(count, _)| *count > 0);
+    let objects = counted.map(|(count, what)| format!("{what} {count}"));
+    let features = store.features_on().map(str::to_owned);
+    format!(
+        "{}; default action {}; features on: {}",
+        said(objects.collect(), "empty"),
+        store.default_action_rule()["action"]
+            .as_str()
+            .unwrap_or_default(),
+        said(features.collect(), "none")
+    )
+}
+
+fn introduction(args: &Args, server: &Server, state: &str) -> String {
     let authority = args.ca_file.as_ref().map_or_else(
         || "not written; --ca-file FILE writes it".to_owned(),
         |path| path.display().to_string(),
@@ -197,7 +251,8 @@ fn introduction(args: &Args, server: &Server) -> String {
          username          {username}\n  \
          password          {password}\n  \
          sessions last     {lifetime} s\n  \
-         authority         {authority}\n\n\
+         authority         {authority}\n  \
+         state             {state}\n\n\
          Calls are logged on standard error. Ctrl-C stops it.",
         address = server.address(),
         version = args.controller_version,
@@ -210,6 +265,8 @@ fn introduction(args: &Args, server: &Server) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use rstest::rstest;
+
+    use serde_json::json;
 
     use super::*;
     use crate::cli::{Cli, Command, Role};
@@ -243,11 +300,14 @@ mod tests {
     async fn the_introduction_says_how_to_get_in() {
         let args = args(&["--listen", "127.0.0.1:0", "--controller-version", "9.0.10"]);
         let controller = Arc::new(Controller::new(ControllerConfig::default()));
-        let api = Arc::new(Api::new(controller, ApiConfig::default()));
+        let group = json!({"name": "g", "selector": {"any": [{"all": {"cidr": "10.0.0.0/8"}}]}});
+        let created = controller.configure(|store| store.create_app_domain(group));
+        created.unwrap();
+        let api = Arc::new(Api::new(Arc::clone(&controller), ApiConfig::default()));
         let server = Server::start(api, &args.listen, &certificate_names(&args))
             .await
             .unwrap();
-        let text = introduction(&args, &server);
+        let text = introduction(&args, &server, &controller.read(state));
         for expected in [
             "FAKE",
             "memory alone",
@@ -255,6 +315,7 @@ mod tests {
             "9.0.10",
             "admin",
             "--ca-file",
+            "groups 1; default action PERMIT; features on: none",
         ] {
             assert!(text.contains(expected), "{text}");
         }

@@ -42,6 +42,8 @@ pub use error::{Error, ErrorKind};
 pub use fields::InvalidObject;
 pub use profiles::SYSTEM_TLS_PROFILE;
 
+/// The feature without which gateways enforce nothing at all.
+pub const FEATURE_MICROSEG: &str = "microseg";
 /// The feature without which Kubernetes identities resolve to nothing.
 pub const FEATURE_K8S: &str = "k8s";
 /// The feature without which policy objects in clusters are ignored.
@@ -50,7 +52,7 @@ pub const FEATURE_K8S_DCF_POLICIES: &str = "k8s_dcf_policies";
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f2b_7c9e_5d41_4c0b_9a77_1f0e_54c3_0001);
 
 /// The administrator's side of the policy. Fresh ones are as the vendor ships them: no rules, default action PERMIT
-/// without log; the Kubernetes features are on.
+/// without log. All features are off.
 #[derive(Clone, Debug)]
 pub struct Store {
     app_domains: app_domains::AppDomains,
@@ -76,12 +78,11 @@ impl Default for Store {
 impl Store {
     /// A fresh store that judges domains by `switches`.
     pub fn new(switches: Switches) -> Self {
-        let features = [FEATURE_K8S, FEATURE_K8S_DCF_POLICIES].map(|name| (name.to_owned(), true));
         Self {
             app_domains: app_domains::AppDomains::default(),
             policies: policies::Policies::default(),
             tls_profiles: profiles::TlsProfiles::default(),
-            features: features.into(),
+            features: BTreeMap::new(),
             remote_syslog: syslog::RemoteSyslogs::new(),
             clusters: clusters::KubernetesClusters::new(),
             accounts: accounts::Accounts::new(),
@@ -93,6 +94,13 @@ impl Store {
         }
     }
 
+    /// Switches on what gateways need to enforce rules and policy objects at all.
+    pub fn enable_firewall(&mut self) {
+        for feature in [FEATURE_MICROSEG, FEATURE_K8S, FEATURE_K8S_DCF_POLICIES] {
+            self.set_feature(feature, true);
+        }
+    }
+
     pub fn set_feature(&mut self, name: &str, enabled: bool) {
         self.features.insert(name.to_owned(), enabled);
     }
@@ -100,6 +108,14 @@ impl Store {
     /// An unknown feature reads as disabled.
     pub fn feature(&self, name: &str) -> bool {
         self.features.get(name).copied().unwrap_or(false)
+    }
+
+    /// The features that are on.
+    pub fn features_on(&self) -> impl Iterator<Item = &str> {
+        let features = self.features.iter();
+        features
+            .filter(|(_, on)| **on)
+            .map(|(name, _)| name.as_str())
     }
 
     /// Where gateways send their log.

@@ -31,11 +31,11 @@ use crate::{
     },
     fault::{Fault, Faults},
     policy::{
-        ANYWHERE, Action, AttachmentPoint, ClusterInventory, FlowAppRequirement, InvalidCidr,
-        InvalidDomain, Inventory, KubernetesSelector, ObjectRef, Policy, PolicyList, Rule,
-        Selector, SmartGroup, Switches, WebGroup,
+        ANYWHERE, Action, AttachmentPoint, ClusterInventory, DefaultAction, FlowAppRequirement,
+        InvalidCidr, InvalidDomain, Inventory, KubernetesSelector, ObjectRef, Policy, PolicyList,
+        Rule, Selector, SmartGroup, Switches, WebGroup,
     },
-    store::{FEATURE_K8S, FEATURE_K8S_DCF_POLICIES, Store},
+    store::{FEATURE_K8S, FEATURE_K8S_DCF_POLICIES, FEATURE_MICROSEG, Store},
 };
 
 pub use inventory::{pod, service};
@@ -201,6 +201,14 @@ pub fn translate(
                 objects.insert(compiled.object, compiled.translated);
             }
         }
+    }
+    if !has(FEATURE_MICROSEG) {
+        // The firewall is off: what gateways see passes, and nothing is logged.
+        policy.lists.clear();
+        policy.default_action = DefaultAction {
+            action: Action::Permit,
+            logging: false,
+        };
     }
     let mut translation = Translation {
         policy,

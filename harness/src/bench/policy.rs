@@ -184,6 +184,7 @@ impl Wire {
         };
         let mut set = None;
         configure(&mut |store| {
+            store.enable_firewall();
             store.set_default_action(DefaultAction {
                 action: Action::Deny,
                 logging: true,

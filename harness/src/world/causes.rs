@@ -10,12 +10,9 @@ use jiff::Timestamp;
 use super::{Failure, Scene, Step};
 use crate::evidence::observe;
 use crate::judge::platform::Stated;
-use crate::judge::platform::cause::{Cause, Known, causes, named};
+use crate::judge::platform::cause::{Cause, Known, NEEDED, causes, named};
 use crate::judge::{CheckResult, level};
 use crate::lab;
-
-/// Features that a diagnosis asks for.
-const FEATURES: [&str; 2] = ["k8s", "k8s_dcf_policies"];
 
 impl Scene {
     /// What a step came to, with the results that it left unsettled recorded: each names the prerequisite that is not
@@ -61,7 +58,7 @@ impl Scene {
 
     async fn platform_for_diagnosis(&self) -> Stated {
         match &self.lab {
-            Some(lab) => lab.ask_platform(&FEATURES.map(str::to_owned)).await,
+            Some(lab) => lab.ask_platform(&NEEDED.map(str::to_owned)).await,
             None => Stated::default(),
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Which ones a controller lists depends on its version. Apart from those, five are named by published blueprints as
 //! what a controller restart resets; where such a one is not listed, it can be read and switched by its name alone. An
-//! unknown name reads as disabled and cannot be switched. Of all of them only `k8s` and `k8s_dcf_policies` change what
-//! this fake enforces; `microseg` does not, although the real controller enforces nothing without it.
+//! unknown name reads as disabled and cannot be switched. Of all of them only `microseg`, `k8s` and
+//! `k8s_dcf_policies` change what this fake enforces; what each of the others does is unknown.
 
 use super::Store;
 

@@ -79,13 +79,27 @@ fn with(mut spec: Value, pointer: &str, value: Value) -> Value {
     spec
 }
 
-#[derive(Default)]
+/// With the firewall on.
 struct Setup {
     store: Store,
     firewall_policies: Vec<PolicyObject<FirewallPolicySpec>>,
     webgroup_policies: Vec<PolicyObject<WebgroupPolicySpec>>,
     switches: Switches,
     faults: Faults,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let mut store = Store::default();
+        store.enable_firewall();
+        Self {
+            store,
+            firewall_policies: Vec::new(),
+            webgroup_policies: Vec::new(),
+            switches: Switches::default(),
+            faults: Faults::default(),
+        }
+    }
 }
 
 impl Setup {
@@ -408,6 +422,26 @@ fn without_the_feature_objects_are_no_ops(#[case] feature: &str) {
         setup.decide("10.244.0.10", 443, &tls("evil.test")),
         (Action::Permit, "default action".into())
     );
+}
+
+/// Whatever the rules and the default action say; with it on they decide.
+#[test]
+fn without_the_firewall_everything_passes_unlogged() {
+    let mut setup = Setup::firewall([("obot-ehr-fw", server_spec())]);
+    setup.store.set_default_action(DefaultAction {
+        action: Action::Deny,
+        logging: true,
+    });
+    assert_eq!(
+        setup.decide("10.244.0.10", 443, &tls("evil.test")).0,
+        Action::Deny
+    );
+    setup.store.set_feature(FEATURE_MICROSEG, false);
+    assert_eq!(
+        setup.decide("10.244.0.10", 443, &tls("evil.test")),
+        (Action::Permit, "default action".into())
+    );
+    assert!(!setup.translate().policy.default_action.logging);
 }
 
 #[test]

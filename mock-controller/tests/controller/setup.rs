@@ -92,6 +92,7 @@ impl World {
         };
         let controller = Arc::new(Controller::new(config));
         controller.configure(|store| {
+            store.enable_firewall();
             store.set_default_action(DefaultAction {
                 action: Action::Deny,
                 logging: true,

@@ -17,8 +17,8 @@ use crate::judge::condition::{self, Masquerade};
 use crate::judge::{Bearing, CheckResult, EvidenceLine, Observations, Seen, correlate};
 use crate::outcome::Outcome;
 
-/// The features without which the controller ignores Kubernetes.
-const NEEDED: [&str; 2] = ["k8s", "k8s_dcf_policies"];
+/// The features without which policy objects mean nothing: the firewall itself, and its eye for Kubernetes.
+pub const NEEDED: [&str; 3] = ["microseg", "k8s", "k8s_dcf_policies"];
 
 /// What a scenario set up, and so expects to find.
 #[derive(Clone, Debug, Default)]
