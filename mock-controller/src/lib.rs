@@ -27,7 +27,7 @@
 //! ([`policy::Switches`], [`gateway::Config`]), or a choice named in the header of its module.
 //!
 //! # Not faithful
-//! No tunnels, no cloud inventory, no decryption, no IDS, no UI, no lag; TLS and log profiles are kept and change nothing.
+//! No tunnels, no cloud inventory, no decryption, no IDS, no UI, no lag; TLS profiles are kept and change nothing.
 
 pub mod api;
 pub mod controller;

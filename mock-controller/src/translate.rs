@@ -32,8 +32,8 @@ use crate::{
     fault::{Fault, Faults},
     policy::{
         ANYWHERE, Action, AttachmentPoint, ClusterInventory, DefaultAction, FlowAppRequirement,
-        InvalidCidr, InvalidDomain, Inventory, KubernetesSelector, ObjectRef, Policy, PolicyList,
-        Rule, Selector, SmartGroup, Switches, WebGroup,
+        InvalidCidr, InvalidDomain, Inventory, KubernetesSelector, Logging, ObjectRef, Policy,
+        PolicyList, Rule, Selector, SmartGroup, Switches, WebGroup,
     },
     store::{FEATURE_K8S, FEATURE_K8S_DCF_POLICIES, FEATURE_MICROSEG, Store},
 };
@@ -207,7 +207,7 @@ pub fn translate(
         policy.lists.clear();
         policy.default_action = DefaultAction {
             action: Action::Permit,
-            logging: false,
+            logging: Logging::Off,
         };
     }
     let mut translation = Translation {
@@ -349,7 +349,7 @@ fn fail_closed<S>(
         protocol: None,
         ports: Vec::new(),
         action: Action::Deny,
-        logging: true,
+        logging: Logging::Start,
         watch: false,
         flow_app_requirement: FlowAppRequirement::default(),
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use mock_controller::{
-    policy::{Action, Application, FiveTuple, Protocol, Verdict},
+    policy::{Action, Application, FiveTuple, Logging, Protocol, Verdict},
     record::{
         GatewayIdentity, L4Record, L4Session, L7Record, LogRecord, SessionEnd, SessionEnding,
         SessionEvent,
@@ -51,7 +51,7 @@ fn verdict(action: Action) -> Verdict {
         action,
         decided_by,
         rule: "deny-all-external".into(),
-        logging: true,
+        logging: Logging::Start,
         enforced: true,
     }
 }

@@ -3,8 +3,8 @@
 
 use mock_controller::policy::{
     ANYWHERE, Action, Application, AttachmentPoint, DEFAULT_ACTION, DefaultAction, FirstPacket,
-    FiveTuple, FlowAppRequirement, Inventory, Policy, PolicyList, PortRange, Protocol, Rule,
-    Selector, SmartGroup, Snapshot, Switches, WebGroup,
+    FiveTuple, FlowAppRequirement, Inventory, Logging, Policy, PolicyList, PortRange, Protocol,
+    Rule, Selector, SmartGroup, Snapshot, Switches, WebGroup,
 };
 use proptest::prelude::*;
 use rstest::rstest;
@@ -14,7 +14,7 @@ const PODS: Uuid = Uuid::from_u128(0x10);
 const NAMES: Uuid = Uuid::from_u128(0x20);
 const DENY_LOGGED: DefaultAction = DefaultAction {
     action: Action::Deny,
-    logging: true,
+    logging: Logging::Start,
 };
 
 fn rule(id: u128, action: Action, change: impl FnOnce(&mut Rule)) -> Rule {
@@ -27,7 +27,7 @@ fn rule(id: u128, action: Action, change: impl FnOnce(&mut Rule)) -> Rule {
         protocol: None,
         ports: Vec::new(),
         action,
-        logging: true,
+        logging: Logging::Start,
         watch: false,
         flow_app_requirement: FlowAppRequirement::default(),
     };
@@ -137,7 +137,7 @@ fn applications(
         (verdict.action, verdict.decided_by.as_u128()),
         (action, decided_by)
     );
-    assert!(verdict.enforced && verdict.logging);
+    assert!(verdict.enforced && verdict.logging.is_on());
 }
 
 #[test]
@@ -159,7 +159,10 @@ fn a_gateway_without_policy_denies_and_logs() {
     let FirstPacket::Decided(verdict) = Snapshot::deny_all().first_packet(&flow) else {
         panic!("nothing to inspect")
     };
-    assert_eq!((verdict.action, verdict.logging), (Action::Deny, true));
+    assert_eq!(
+        (verdict.action, verdict.logging),
+        (Action::Deny, Logging::Start)
+    );
 }
 
 #[test]
@@ -298,7 +301,7 @@ fn a_watch_rule_reports_and_does_not_decide() {
             verdict.decided_by.as_u128(),
             verdict.logging
         ),
-        (Action::Permit, 1, false)
+        (Action::Permit, 1, Logging::Off)
     );
     assert_eq!(evaluation.watched.len(), 1);
 }

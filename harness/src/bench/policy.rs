@@ -15,8 +15,8 @@ use futures::future::BoxFuture;
 use mock_controller::controller::{Controller, ControllerConfig, GatewayLink};
 use mock_controller::fault::Faults;
 use mock_controller::policy::{
-    Action, Application, DEFAULT_ACTION, DefaultAction, FirstPacket, FiveTuple, Protocol, Snapshot,
-    Switches, Verdict,
+    Action, Application, DEFAULT_ACTION, DefaultAction, FirstPacket, FiveTuple, Logging, Protocol,
+    Snapshot, Switches, Verdict,
 };
 use mock_controller::store::Store;
 use mock_controller::translate::translate;
@@ -187,7 +187,7 @@ impl Wire {
             store.enable_firewall();
             store.set_default_action(DefaultAction {
                 action: Action::Deny,
-                logging: true,
+                logging: Logging::Start,
             });
             set = rules.take().map(|rules| store.set_policy_list(rules));
         });

@@ -10,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use mock_controller::{
     fault::Faults,
     gateway::{Config, Gateway, Side},
-    policy::{
+    policy::{Logging, 
         ANYWHERE, Action, AttachmentPoint, DefaultAction, FlowAppRequirement, Inventory, Policy,
         PolicyList, Protocol, Rule, Snapshot, Switches, WebGroup,
     },
@@ -96,7 +96,7 @@ fn set_checksum(packet: &mut [u8]) {
 fn policy() -> Snapshot {
     let mut policy = Policy::new(DefaultAction {
         action: Action::Deny,
-        logging: true,
+        logging: Logging::StartAndEnd,
     });
     let group = WebGroup::new(
         Uuid::from_u128(1),
@@ -131,7 +131,7 @@ fn rule(uuid: u128, protocol: Protocol, web_groups: Vec<Uuid>) -> Rule {
         protocol: Some(protocol),
         ports: Vec::new(),
         action: Action::Permit,
-        logging: true,
+        logging: Logging::StartAndEnd,
         watch: false,
         flow_app_requirement: FlowAppRequirement::default(),
     }

@@ -19,7 +19,7 @@ pub(super) struct Session {
     response_bytes: u64,
     /// Size of the packet that started the flow.
     first_size: u16,
-    /// Start records whose end is still to be written.
+    /// Permits whose end is still to be written.
     open_l4: Option<Verdict>,
     open_l7: Option<Box<L7Record>>,
 }
@@ -55,14 +55,14 @@ impl Session {
         for verdict in watched
             .iter()
             .chain([verdict])
-            .filter(|verdict| verdict.logging)
+            .filter(|verdict| leaves_decision(verdict))
         {
             let id = core.random_u64();
             let record = L4Record::start(now, self.flow, verdict, self.first_size, id);
             core.record(LogRecord::L4(record));
         }
         match verdict.action {
-            Action::Permit => self.open_l4 = verdict.logging.then(|| verdict.clone()),
+            Action::Permit => self.open_l4 = verdict.logging.at_end().then(|| verdict.clone()),
             Action::Deny => core.counters.denials += 1,
         }
     }
@@ -86,13 +86,12 @@ impl Session {
                 self.started.wall,
             )
         };
-        for verdict in watched.iter().filter(|verdict| verdict.logging) {
+        let decisions = watched.iter().chain([verdict]);
+        for verdict in decisions.filter(|verdict| leaves_decision(verdict)) {
             core.record(LogRecord::L7(record(verdict)));
         }
-        if verdict.logging {
-            let record = record(verdict);
-            core.record(LogRecord::L7(record.clone()));
-            self.open_l7 = (verdict.action == Action::Permit).then(|| Box::new(record));
+        if verdict.action == Action::Permit && verdict.logging.at_end() {
+            self.open_l7 = Some(Box::new(record(verdict)));
         }
         if core.config.emit_l4_for_l7 {
             self.decided_l4(core, now, verdict, &[]);
@@ -149,4 +148,10 @@ impl Session {
             core.record(LogRecord::L4(record));
         }
     }
+}
+
+/// Whether a record is due at once. What is not enforced or is denied has no end that could be recorded instead.
+fn leaves_decision(verdict: &Verdict) -> bool {
+    let ends = verdict.enforced && verdict.action == Action::Permit;
+    verdict.logging.at_start() || (verdict.logging.is_on() && !ends)
 }

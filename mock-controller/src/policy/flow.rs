@@ -5,6 +5,8 @@ use std::{fmt, net::IpAddr};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::rule::Logging;
+
 /// The identity of a flow as the gateway sees it: before source NAT, so `source` is the pod's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FiveTuple {
@@ -84,8 +86,8 @@ pub struct Verdict {
     pub decided_by: Uuid,
     /// The name of that rule, for people. Log records carry the uuid alone.
     pub rule: String,
-    /// The deciding rule asks for a log record.
-    pub logging: bool,
+    /// Which log records the deciding rule asks for.
+    pub logging: Logging,
     /// False for a watch (monitor) rule: it reports what it would have done.
     pub enforced: bool,
 }

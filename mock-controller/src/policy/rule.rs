@@ -29,10 +29,55 @@ pub struct Rule {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortRange>,
     pub action: Action,
-    pub logging: bool,
+    pub logging: Logging,
     /// Report what the rule would have done, and do nothing.
     pub watch: bool,
     pub flow_app_requirement: FlowAppRequirement,
+}
+
+/// Of which moments of a session a rule leaves records (`reference/aviatrix-controller-api.md` section 4.6). A denied flow
+/// has one moment alone: it leaves its record with any of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Logging {
+    #[default]
+    Off,
+    /// What a rule that logs and names no profile does (`reference/aviatrix-dcf.md` section 2.3).
+    Start,
+    End,
+    StartAndEnd,
+}
+
+impl Logging {
+    /// A rule's switch, and the profile that it names, if it does.
+    pub fn of(switch: bool, profile: Option<Self>) -> Self {
+        match switch {
+            true => profile.unwrap_or(Self::Start),
+            false => Self::Off,
+        }
+    }
+
+    /// A built-in profile by its name: `start`, `end`, `start/end`.
+    pub fn of_profile(name: &str) -> Option<Self> {
+        match name {
+            "start" => Some(Self::Start),
+            "end" => Some(Self::End),
+            "start/end" => Some(Self::StartAndEnd),
+            _ => None,
+        }
+    }
+
+    pub fn is_on(self) -> bool {
+        self != Self::Off
+    }
+
+    pub fn at_start(self) -> bool {
+        matches!(self, Self::Start | Self::StartAndEnd)
+    }
+
+    pub fn at_end(self) -> bool {
+        matches!(self, Self::End | Self::StartAndEnd)
+    }
 }
 
 /// Destination ports, both ends included.
@@ -109,14 +154,14 @@ pub struct PolicyList {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DefaultAction {
     pub action: Action,
-    pub logging: bool,
+    pub logging: Logging,
 }
 
 impl Default for DefaultAction {
     fn default() -> Self {
         Self {
             action: Action::Permit,
-            logging: false,
+            logging: Logging::Off,
         }
     }
 }

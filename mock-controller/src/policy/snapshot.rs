@@ -6,7 +6,7 @@ use super::{
     flow::{Action, Application, FirstPacket, FiveTuple, Protocol, Verdict},
     index::RuleIndex,
     inventory::Inventory,
-    rule::{DefaultAction, FlowAppRequirement, Policy, Rule},
+    rule::{DefaultAction, FlowAppRequirement, Logging, Policy, Rule},
     switches::Switches,
 };
 
@@ -39,7 +39,7 @@ impl Snapshot {
     pub fn deny_all() -> Self {
         Self::default_action_alone(DefaultAction {
             action: Action::Deny,
-            logging: true,
+            logging: Logging::Start,
         })
     }
 
@@ -47,7 +47,7 @@ impl Snapshot {
     pub(crate) fn permit_all() -> Self {
         Self::default_action_alone(DefaultAction {
             action: Action::Permit,
-            logging: false,
+            logging: Logging::Off,
         })
     }
 
@@ -121,14 +121,14 @@ impl Snapshot {
                 };
             }
             watched.push(Verdict {
-                logging: true,
+                logging: Logging::Start,
                 enforced: false,
                 ..rule.verdict(action)
             });
             if !self.watch_continues {
                 let passed = Verdict {
                     action: Action::Permit,
-                    logging: false,
+                    logging: Logging::Off,
                     ..rule.verdict(action)
                 };
                 return Evaluation {
@@ -160,7 +160,7 @@ struct CompiledRule {
     uuid: Uuid,
     name: String,
     action: Action,
-    logging: bool,
+    logging: Logging,
     watch: bool,
     tls_required: bool,
     /// What the rule does depends on what the flow speaks.

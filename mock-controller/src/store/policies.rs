@@ -311,10 +311,7 @@ impl Policies {
                 Some(_) => Action::Permit,
                 None => return Err("`action` is missing".to_owned()),
             };
-            if let Some(profile) = fields.uuid("log_profile")? {
-                profiles::known_log_profile(profile)?;
-            }
-            let logging = fields.flag("logging")?;
+            let logging = profiles::logging(fields)?;
             Ok(DefaultAction { action, logging })
         };
         let action =
@@ -341,6 +338,6 @@ fn default_action(action: &DefaultAction) -> (Arc<Value>, DefaultAction) {
         Action::Permit => "PERMIT",
         Action::Deny => "DENY",
     };
-    let object = json!({"action": name, "logging": action.logging, "log_profile": ""});
+    let object = json!({"action": name, "logging": action.logging.is_on(), "log_profile": ""});
     (Arc::new(object), *action)
 }

@@ -1,5 +1,5 @@
-//! TLS profiles and log profiles (`reference/aviatrix-controller-api.md` section 4.6). Kept and handed back; the gateway
-//! does not act on them.
+//! TLS profiles and log profiles (`reference/aviatrix-controller-api.md` section 4.6). The gateway acts on
+//! log profiles; TLS profiles are kept and handed back.
 //!
 //! Ours: the fields of the system's TLS profile, of which only the uuid is documented, and that a profile in use stays.
 
@@ -13,17 +13,18 @@ use super::{
     fields::{Fields, InvalidObject, set_uuid},
     names_of, room, same_uuid,
 };
+use crate::policy::Logging;
 
 const MAX_TLS_PROFILES: usize = 1_000;
 
 /// The profile that every controller has.
 pub const SYSTEM_TLS_PROFILE: Uuid = Uuid::from_u128(0xdef0_00ad_6000_0000_0000_0000_0000_0001);
 
-/// The built-in log profiles: name, uuid, whether the start and whether the end of a session is logged.
-const LOG_PROFILES: [(&str, Uuid, bool, bool); 3] = [
-    ("start", log_profile_uuid(1), true, false),
-    ("end", log_profile_uuid(2), false, true),
-    ("start/end", log_profile_uuid(3), true, true),
+/// The built-in log profiles.
+const LOG_PROFILES: [(&str, Uuid); 3] = [
+    ("start", log_profile_uuid(1)),
+    ("end", log_profile_uuid(2)),
+    ("start/end", log_profile_uuid(3)),
 ];
 
 const fn log_profile_uuid(last: u128) -> Uuid {
@@ -91,23 +92,28 @@ const VALIDATIONS: [&str; 3] = [
 
 /// A built-in log profile by name, as the wire has it.
 pub(super) fn log_profile(name: &str) -> Option<Value> {
-    let (name, uuid, start, end) = LOG_PROFILES.iter().find(|profile| profile.0 == name)?;
+    let (name, uuid) = LOG_PROFILES.iter().find(|profile| profile.0 == name)?;
+    let logging = Logging::of_profile(name)?;
     Some(json!({
         "profile_name": name,
         "profile_id": uuid,
-        "session_start": start,
-        "session_end": end,
+        "session_start": logging.at_start(),
+        "session_end": logging.at_end(),
     }))
 }
 
-pub(super) fn known_log_profile(uuid: Uuid) -> Result<(), String> {
-    if LOG_PROFILES.iter().any(|profile| profile.1 == uuid) {
-        Ok(())
-    } else {
-        Err(format!(
-            "log_profile {uuid} is none of the built-in profiles start, end, start/end"
-        ))
-    }
+/// The `logging` of a rule and its `log_profile`, which must be a built-in one.
+pub(super) fn logging(fields: Fields<'_>) -> Result<Logging, String> {
+    let switch = fields.flag("logging")?;
+    let Some(uuid) = fields.uuid("log_profile")? else {
+        return Ok(Logging::of(switch, None));
+    };
+    let named = LOG_PROFILES.iter().find(|profile| profile.1 == uuid);
+    let profile = named.and_then(|profile| Logging::of_profile(profile.0));
+    let profile = profile.ok_or_else(|| {
+        format!("log_profile {uuid} is none of the built-in profiles start, end, start/end")
+    })?;
+    Ok(Logging::of(switch, Some(profile)))
 }
 
 /// Profiles.

@@ -61,9 +61,6 @@ impl StoredRule {
         fields.one_of("decrypt_policy", &DECRYPT_POLICIES)?;
         fields.one_of("egress_path", &EGRESS_PATHS)?;
         fields.flag("exclude_sg_orchestration")?;
-        if let Some(log_profile) = fields.uuid("log_profile")? {
-            profiles::known_log_profile(log_profile)?;
-        }
         let enforcement = fields.one_of("enforcement", &ENFORCEMENTS)?;
         let flow_app_requirement =
             match fields.one_of("flow_app_requirement", &FLOW_APP_REQUIREMENTS)? {
@@ -83,7 +80,7 @@ impl StoredRule {
                 protocol,
                 ports,
                 action,
-                logging: fields.flag("logging")?,
+                logging: profiles::logging(fields)?,
                 watch: enforcement.map_or(watch, |mode| mode == "MONITOR"),
                 flow_app_requirement,
             },

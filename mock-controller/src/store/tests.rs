@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::policy::{ALL_WEB, ANYWHERE, Action, PUBLIC_INTERNET, Protocol};
+use crate::policy::{ALL_WEB, ANYWHERE, Action, Logging, PUBLIC_INTERNET, Protocol};
 
 pub(super) const KUBE_CONFIG: &str = "apiVersion: v1
 clusters:
@@ -73,7 +73,7 @@ fn a_rule_reaches_the_policy_with_its_groups() {
     let rule = &policy.lists[0].rules[0];
     assert_eq!(
         (rule.protocol, rule.action, rule.logging),
-        (Some(Protocol::Tcp), Action::Permit, true)
+        (Some(Protocol::Tcp), Action::Permit, Logging::Start)
     );
     assert_eq!((rule.ports[0].first, rule.ports[0].last), (443, 443));
     assert_eq!(
@@ -83,11 +83,40 @@ fn a_rule_reaches_the_policy_with_its_groups() {
     assert_eq!(policy.web_groups[&web].domains, ["*.s3.test"]);
 }
 
+/// The profile counts only with the switch on; without one it is the session's start.
+#[rstest]
+#[case(true, None, Logging::Start)]
+#[case(true, Some(1), Logging::Start)]
+#[case(true, Some(2), Logging::End)]
+#[case(true, Some(3), Logging::StartAndEnd)]
+#[case(false, Some(3), Logging::Off)]
+fn the_log_profile_says_which_records_a_rule_leaves(
+    #[case] switch: bool,
+    #[case] profile: Option<u128>,
+    #[case] expected: Logging,
+) {
+    let log_profile =
+        profile.map(|last| Uuid::from_u128(0xdef0_00ad_7000_0000_0000_0000_0000_0000 + last));
+    let mut store = Store::default();
+    let mut sent = rule("allow", 10);
+    sent["logging"] = switch.into();
+    sent["log_profile"] = json!(log_profile);
+    store.set_policy_list(vec![sent]).unwrap();
+    let action = json!({"action": "DENY", "logging": switch, "log_profile": log_profile});
+    store.set_default_action_rule(action).unwrap();
+    let policy = contributed(&store);
+    assert_eq!(policy.lists[0].rules[0].logging, expected);
+    assert_eq!(policy.default_action.logging, expected);
+}
+
 #[test]
 fn out_of_the_box_everything_passes_unlogged() {
     let store = Store::default();
     let default = contributed(&store).default_action;
-    assert_eq!((default.action, default.logging), (Action::Permit, false));
+    assert_eq!(
+        (default.action, default.logging),
+        (Action::Permit, Logging::Off)
+    );
     assert_eq!(
         **store.default_action_rule(),
         json!({"action": "PERMIT", "logging": false, "log_profile": ""})

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::controller::{Controller, ControllerConfig};
-use crate::policy::{Action, FiveTuple, Protocol, Verdict};
+use crate::policy::{Action, FiveTuple, Logging, Protocol, Verdict};
 use crate::record::L4Record;
 use crate::store::syslog::Transport;
 use crate::time::Now;
@@ -43,7 +43,7 @@ fn record(number: u16) -> LogRecord {
         action: Action::Deny,
         decided_by: Uuid::from_u128(1),
         rule: "deny-all-external".into(),
-        logging: true,
+        logging: Logging::Start,
         enforced: true,
     };
     let now = Now {

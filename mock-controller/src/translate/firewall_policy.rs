@@ -14,8 +14,8 @@ use crate::{
         InlineSmartGroup, SmartGroupSelector,
     },
     policy::{
-        Action, FlowAppRequirement, KubernetesSelector, PortRange, Protocol, Rule, Selector,
-        SmartGroup, Switches, WebGroup,
+        Action, FlowAppRequirement, KubernetesSelector, Logging, PortRange, Protocol, Rule,
+        Selector, SmartGroup, Switches, WebGroup,
     },
 };
 
@@ -156,7 +156,7 @@ impl<'a> Groups<'a> {
             protocol,
             ports,
             action: action(rule.action.as_deref())?,
-            logging: rule.logging.unwrap_or(false),
+            logging: logging(rule)?,
             watch: rule.watch.unwrap_or(false),
             flow_app_requirement: flow_app_requirement(rule.flow_app_requirement.as_deref())?,
         })
@@ -268,6 +268,19 @@ fn action(action: Option<&str>) -> Result<Action, RuleProblem> {
         }),
         None => Err(RuleProblem::MissingAction),
     }
+}
+
+fn logging(rule: &FirewallRule) -> Result<Logging, RuleProblem> {
+    let profile = rule.log_profile.as_deref().map(|name| {
+        Logging::of_profile(name).ok_or_else(|| RuleProblem::UnknownValue {
+            field: "logProfile",
+            value: name.to_owned(),
+        })
+    });
+    Ok(Logging::of(
+        rule.logging.unwrap_or(false),
+        profile.transpose()?,
+    ))
 }
 
 fn protocol(protocol: Option<&str>) -> Result<Option<Protocol>, RuleProblem> {

@@ -9,8 +9,8 @@ use super::Translation;
 use crate::{
     fault::{Fault, Faults},
     policy::{
-        ANYWHERE, Action, AttachmentPoint, Cidr, FlowAppRequirement, Policy, PolicyList, PortRange,
-        Protocol, Rule, Selector, Switches, WebGroup,
+        ANYWHERE, Action, AttachmentPoint, Cidr, FlowAppRequirement, Logging, Policy, PolicyList,
+        PortRange, Protocol, Rule, Selector, Switches, WebGroup,
     },
 };
 
@@ -91,7 +91,7 @@ fn each_rule(policy: &mut Policy, change: impl FnMut(&mut Rule)) {
 fn default_action(policy: &mut Policy, fault: Fault) {
     match fault {
         Fault::DefaultActionPermit => policy.default_action.action = Action::Permit,
-        Fault::DefaultActionUnlogged => policy.default_action.logging = false,
+        Fault::DefaultActionUnlogged => policy.default_action.logging = Logging::Off,
         Fault::DefaultActionFirst => policy.lists.clear(),
         _ => {
             let default = policy.default_action;
@@ -236,7 +236,7 @@ fn rule(name: &str) -> Rule {
         protocol: None,
         ports: Vec::new(),
         action: Action::Permit,
-        logging: false,
+        logging: Logging::Off,
         watch: false,
         flow_app_requirement: FlowAppRequirement::default(),
     }

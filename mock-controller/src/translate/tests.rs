@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::policy::{
     Application, DefaultAction, FirstPacket, FiveTuple, InventoryPod, InventoryService, Labels,
-    Protocol, Snapshot, Verdict,
+    Logging, Protocol, Snapshot, Verdict,
 };
 
 mod seeded;
@@ -380,7 +380,7 @@ fn a_webgroup_policy_permits_its_domains() {
     let mut setup = Setup::default();
     setup.store.set_default_action(DefaultAction {
         action: Action::Deny,
-        logging: true,
+        logging: Logging::Start,
     });
     setup.webgroup_policies = vec![object("packages", spec)];
     assert_eq!(
@@ -424,13 +424,42 @@ fn without_the_feature_objects_are_no_ops(#[case] feature: &str) {
     );
 }
 
+#[rstest]
+#[case(None, Logging::Start)]
+#[case(Some("start"), Logging::Start)]
+#[case(Some("end"), Logging::End)]
+#[case(Some("start/end"), Logging::StartAndEnd)]
+fn a_policy_object_names_its_log_profile(#[case] profile: Option<&str>, #[case] expected: Logging) {
+    let mut spec = server_spec();
+    spec["rules"][0]["logging"] = true.into();
+    spec["rules"][0]["logProfile"] = json!(profile);
+    let translation = Setup::firewall([("obot-ehr-fw", spec)]).translate();
+    assert_eq!(translation.policy.lists[0].rules[0].logging, expected);
+}
+
+#[test]
+fn a_log_profile_that_nobody_knows_fails_closed() {
+    let mut spec = server_spec();
+    spec["rules"][0]["logProfile"] = "middle".into();
+    let setup = Setup::firewall([("obot-ehr-fw", spec)]);
+    let Outcome::Rejected(reason) = outcome(&setup.translate(), "obot-ehr-fw").clone() else {
+        panic!("taken")
+    };
+    assert!(
+        reason
+            .to_string()
+            .contains("logProfile `middle` is unknown"),
+        "{reason}"
+    );
+}
+
 /// Whatever the rules and the default action say; with it on they decide.
 #[test]
 fn without_the_firewall_everything_passes_unlogged() {
     let mut setup = Setup::firewall([("obot-ehr-fw", server_spec())]);
     setup.store.set_default_action(DefaultAction {
         action: Action::Deny,
-        logging: true,
+        logging: Logging::Start,
     });
     assert_eq!(
         setup.decide("10.244.0.10", 443, &tls("evil.test")).0,
@@ -441,7 +470,10 @@ fn without_the_firewall_everything_passes_unlogged() {
         setup.decide("10.244.0.10", 443, &tls("evil.test")),
         (Action::Permit, "default action".into())
     );
-    assert!(!setup.translate().policy.default_action.logging);
+    assert_eq!(
+        setup.translate().policy.default_action.logging,
+        Logging::Off
+    );
 }
 
 #[test]

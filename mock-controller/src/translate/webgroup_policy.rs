@@ -3,7 +3,10 @@
 use super::{Compiled, Names, Outcome, PolicyObject, Rejection, source_group};
 use crate::{
     crd::{WebgroupPolicySpec, WebgroupPolicyStatus},
-    policy::{ANYWHERE, Action, FlowAppRequirement, PortRange, Protocol, Rule, Switches, WebGroup},
+    policy::{
+        ANYWHERE, Action, FlowAppRequirement, Logging, PortRange, Protocol, Rule, Switches,
+        WebGroup,
+    },
 };
 
 pub(super) fn compile(
@@ -29,7 +32,7 @@ pub(super) fn compile(
             })
             .into(),
         action: Action::Permit,
-        logging: true,
+        logging: Logging::Start,
         watch: false,
         flow_app_requirement: FlowAppRequirement::default(),
     };

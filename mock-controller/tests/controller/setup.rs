@@ -25,7 +25,8 @@ use mock_controller::{
     crd::{FirewallPolicy, crds},
     fault::Faults,
     policy::{
-        Action, Application, DefaultAction, FirstPacket, FiveTuple, ObjectRef, Protocol, Snapshot,
+        Action, Application, DefaultAction, FirstPacket, FiveTuple, Logging, ObjectRef, Protocol,
+        Snapshot,
     },
 };
 use serde_json::{Value, json};
@@ -95,7 +96,7 @@ impl World {
             store.enable_firewall();
             store.set_default_action(DefaultAction {
                 action: Action::Deny,
-                logging: true,
+                logging: Logging::Start,
             })
         });
         let id = controller

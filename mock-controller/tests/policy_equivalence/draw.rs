@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use mock_controller::policy::{
     ANYWHERE, Action, Application, AttachmentPoint, Cidr, ClusterInventory, DefaultAction,
     FiveTuple, FlowAppRequirement, Inventory, InventoryPod, InventoryService, KubernetesSelector,
-    Labels, PUBLIC_INTERNET, Policy, PolicyList, PortRange, Protocol, Rule, Selector, SmartGroup,
-    Switches, WebGroup,
+    Labels, Logging, PUBLIC_INTERNET, Policy, PolicyList, PortRange, Protocol, Rule, Selector,
+    SmartGroup, Switches, WebGroup,
 };
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -37,7 +37,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
         web_groups,
         rules,
         padding,
-        (action(), any::<bool>()),
+        (action(), logging()),
         inventory(),
         switches(),
     )
@@ -273,7 +273,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         web_groups,
         prop_oneof![Just(None), protocol().prop_map(Some)],
         ports,
-        (action(), any::<bool>()),
+        (action(), logging()),
         prop::bool::weighted(0.2),
         prop::bool::weighted(0.2),
     )
@@ -296,4 +296,13 @@ fn rule() -> impl Strategy<Value = Rule> {
                 },
             },
         )
+}
+
+fn logging() -> impl Strategy<Value = Logging> {
+    prop::sample::select(vec![
+        Logging::Off,
+        Logging::Start,
+        Logging::End,
+        Logging::StartAndEnd,
+    ])
 }

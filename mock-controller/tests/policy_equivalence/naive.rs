@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use mock_controller::policy::{
     Action, Application, ClusterInventory, DEFAULT_ACTION, Evaluation, FirstPacket, FiveTuple,
-    FlowAppRequirement, KubernetesSelector, Protocol, Rule, Selector, Verdict,
+    FlowAppRequirement, KubernetesSelector, Logging, Protocol, Rule, Selector, Verdict,
 };
 use uuid::Uuid;
 
@@ -48,14 +48,14 @@ pub(crate) fn evaluate(
             return decided(verdict, watched);
         }
         watched.push(Verdict {
-            logging: true,
+            logging: Logging::Start,
             enforced: false,
             ..verdict.clone()
         });
         if !world.switches.watch_continues {
             let passed = Verdict {
                 action: Action::Permit,
-                logging: false,
+                logging: Logging::Off,
                 ..verdict
             };
             return decided(passed, watched);

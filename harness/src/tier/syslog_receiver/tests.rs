@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use fixtures::tls::CertificateAuthority;
 use mock_controller::fault::Faults;
-use mock_controller::policy::{Action, FiveTuple, Protocol, Verdict};
+use mock_controller::policy::{Action, FiveTuple, Logging, Protocol, Verdict};
 use mock_controller::record::{GatewayIdentity, L4Record, LogRecord};
 use mock_controller::store::syslog::{RemoteSyslog, RemoteSyslogs, Transport};
 use mock_controller::syslog::{Counts, Forwarder, Limits};
@@ -106,7 +106,7 @@ fn record(number: usize) -> LogRecord {
         action: Action::Deny,
         decided_by: Uuid::from_u128(1),
         rule: "deny-all-external".into(),
-        logging: true,
+        logging: Logging::Start,
         enforced: true,
     };
     let now = Now {

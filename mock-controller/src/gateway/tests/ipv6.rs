@@ -16,8 +16,8 @@ use crate::{
     fault::{Fault, Faults},
     gateway::{Config, DropReason, Gateway, Side, Transmit},
     policy::{
-        Action, AttachmentPoint, Cidr, DefaultAction, Inventory, Policy, PolicyList, Protocol,
-        Rule, Selector, SmartGroup, Snapshot, Switches, WebGroup,
+        Action, AttachmentPoint, Cidr, DefaultAction, Inventory, Logging, Policy, PolicyList,
+        Protocol, Rule, Selector, SmartGroup, Snapshot, Switches, WebGroup,
     },
     record::{LogRecord, SessionStage},
 };
@@ -38,7 +38,7 @@ fn end(address: Ipv6Addr, port: u16) -> SocketAddr {
 fn gateway_for(rules: Vec<Rule>, faults: Faults) -> Gateway {
     let mut policy = Policy::new(DefaultAction {
         action: Action::Deny,
-        logging: true,
+        logging: Logging::StartAndEnd,
     });
     for (uuid, block, length) in [
         (ONE_HOST, FAR_END, 128),

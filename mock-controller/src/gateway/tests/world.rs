@@ -15,8 +15,8 @@ use crate::{
     fault::Faults,
     gateway::{Config, Gateway, Side},
     policy::{
-        ANYWHERE, Action, AttachmentPoint, DefaultAction, FlowAppRequirement, Inventory, Policy,
-        PolicyList, PortRange, Protocol, Rule, Snapshot, Switches, WebGroup,
+        ANYWHERE, Action, AttachmentPoint, DefaultAction, FlowAppRequirement, Inventory, Logging,
+        Policy, PolicyList, PortRange, Protocol, Rule, Snapshot, Switches, WebGroup,
     },
     record::LogRecord,
     time::Now,
@@ -248,7 +248,7 @@ pub(super) fn rule(
             .into_iter()
             .collect(),
         action,
-        logging: true,
+        logging: Logging::StartAndEnd,
         watch: false,
         flow_app_requirement: FlowAppRequirement::default(),
     }
@@ -270,7 +270,7 @@ pub(super) fn rule_uuid(index: usize) -> Uuid {
 pub(super) fn snapshot(rules: Vec<Rule>) -> Arc<Snapshot> {
     let mut policy = Policy::new(DefaultAction {
         action: Action::Deny,
-        logging: true,
+        logging: Logging::StartAndEnd,
     });
     for name in ["ehr.example.org", "*.example.org"] {
         policy.add_web_group(web_group(name));

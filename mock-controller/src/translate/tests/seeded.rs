@@ -86,7 +86,7 @@ fn site() -> Setup {
     setup.store.set_policy_list(rules).unwrap();
     setup.store.set_default_action(DefaultAction {
         action: Action::Deny,
-        logging: true,
+        logging: Logging::Start,
     });
     setup
 }
@@ -201,10 +201,13 @@ fn label_selector_ignored_makes_members_of_the_whole_namespace() {
 #[test]
 fn default_action_unlogged_denies_in_silence() {
     let mut setup = site();
-    assert!(setup.decided(&sni(STRANGER, "evil.test")).logging);
+    assert!(setup.decided(&sni(STRANGER, "evil.test")).logging.is_on());
     setup.faults = Fault::DefaultActionUnlogged.into();
     let verdict = setup.decided(&sni(STRANGER, "evil.test"));
-    assert_eq!((verdict.action, verdict.logging), (Action::Deny, false));
+    assert_eq!(
+        (verdict.action, verdict.logging),
+        (Action::Deny, Logging::Off)
+    );
 }
 
 #[test]
@@ -212,7 +215,10 @@ fn default_action_in_list_decides_under_another_name() {
     let mut setup = site();
     setup.faults = Fault::DefaultActionInList.into();
     let verdict = setup.decided(&sni(STRANGER, "evil.test"));
-    assert_eq!((verdict.action, verdict.logging), (Action::Deny, true));
+    assert_eq!(
+        (verdict.action, verdict.logging),
+        (Action::Deny, Logging::Start)
+    );
     assert_ne!(verdict.decided_by, crate::policy::DEFAULT_ACTION);
 }
 
@@ -222,7 +228,9 @@ fn denials_not_enforced_are_logged_all_the_same() {
     setup.faults = Fault::DenialsNotEnforced.into();
     let watched = setup.verdict(&sni(EHR, "evil.test")).watched;
     assert_eq!(watched.len(), 1);
-    assert!(watched[0].action == Action::Deny && watched[0].logging && !watched[0].enforced);
+    assert!(
+        watched[0].action == Action::Deny && watched[0].logging.is_on() && !watched[0].enforced
+    );
 }
 
 #[test]

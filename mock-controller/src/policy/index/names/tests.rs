@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::{super::sets::RuleSets, *};
-use crate::policy::{Action, FlowAppRequirement, InvalidDomain, switches::BareStar};
+use crate::policy::{Action, FlowAppRequirement, InvalidDomain, Logging, switches::BareStar};
 
 /// The index of a policy with one rule, which uses one group.
 struct OneGroup {
@@ -23,7 +23,7 @@ impl OneGroup {
             protocol: None,
             ports: Vec::new(),
             action: Action::Permit,
-            logging: false,
+            logging: Logging::Off,
             watch: false,
             flow_app_requirement: FlowAppRequirement::default(),
         };
