@@ -7,7 +7,7 @@
 //! [`translate`](crate::translate)'s and [`policy`](crate::policy)'s.
 //!
 //! Which clusters those are, the store says: each that is registered there is watched, with the kubeconfig it was
-//! registered with. What becomes of a cluster's mirrored objects when it is taken off is unknown; here they go with it.
+//! registered with.
 //!
 //! A change is: watch event or [`Controller::configure`] -> translate -> push -> status. Changes that arrive while one
 //! is under way are taken together. Before the first push a gateway has no policy; what it does then is its own affair
@@ -38,7 +38,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::{forgetful::forget, onboarding::Onboarded, retry::Retry};
+use self::{forgetful::forget, onboarding::Onboarded};
 use crate::{
     fault::{Fault, Faults},
     policy::{DEFAULT_ACTION, ObjectRef, Policy, Snapshot, Switches},
@@ -275,7 +275,6 @@ impl Controller {
 
     async fn serve(self: &Arc<Self>, gateway: &dyn GatewayLink) {
         let mut changes = self.changes.subscribe();
-        let mut retry = Retry::default();
         let silent = self.config.faults.has(Fault::StatusNeverWritten);
         let mut clusters = Onboarded::default();
         let mut restarts = 0;
@@ -286,12 +285,13 @@ impl Controller {
             changes.mark_unchanged();
             let lost = self.lost.load(Ordering::SeqCst);
             if std::mem::replace(&mut restarts, self.restarts.load(Ordering::SeqCst)) != restarts {
-                (clusters, pushed) = (Onboarded::default(), None);
+                clusters.restart();
+                pushed = None;
             }
             let registered = self.state().store.kubernetes_clusters().clone();
             clusters.follow(self, registered).await;
             let began = Instant::now();
-            let translation = Arc::new(self.translate(&clusters));
+            let translation = Arc::new(self.translate(&mut clusters));
             not_before = Instant::now() + began.elapsed() * TRANSLATIONS_APART;
             if !pushed.as_ref().is_some_and(|(seen, pushed)| {
                 *seen == lost && pushed.enforces_the_same_as(&translation)
@@ -299,21 +299,19 @@ impl Controller {
                 self.push(&translation, gateway).await;
                 pushed = Some((lost, Arc::clone(&translation)));
             }
-            if silent || clusters.write_status(&translation).await {
-                retry = Retry::default();
-                changed(&mut changes).await;
-            } else if let Some(delay) = retry.next() {
-                let _ = tokio::time::timeout(delay, changed(&mut changes)).await;
+            if !silent {
+                clusters.set_status(&translation);
             }
+            changed(&mut changes).await;
         }
     }
 
-    fn translate(&self, clusters: &Onboarded) -> Translation {
+    fn translate(&self, clusters: &mut Onboarded) -> Translation {
         let objects = clusters.objects();
         let ControllerConfig {
             switches, faults, ..
         } = &self.config;
-        translate(&self.state().store, &objects, switches, faults)
+        translate(&self.state().store, objects, switches, faults)
     }
 
     async fn push(&self, translation: &Arc<Translation>, gateway: &dyn GatewayLink) {

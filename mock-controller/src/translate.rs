@@ -55,6 +55,12 @@ pub struct ClusterObjects {
     pub arrivals: BTreeMap<String, u64>,
 }
 
+impl ClusterObjects {
+    pub fn has_policies(&self) -> bool {
+        !(self.firewall_policies.is_empty() && self.webgroup_policies.is_empty())
+    }
+}
+
 /// A policy object, as far as it can be read.
 #[derive(Clone, Debug)]
 pub struct PolicyObject<S> {

@@ -73,12 +73,9 @@ impl ClusterWatch {
         }
     }
 
-    /// Resolves when every kind has been listed once, or could not be listed: a cluster that cannot be reached must not
-    /// keep all others waiting.
-    pub(super) async fn settled(&self) {
-        let mut pending = self.pending.clone();
-        // An error means that all watches have ended, and then nothing is pending either.
-        let _ = pending.wait_for(|pending| *pending == 0).await;
+    /// Whether every kind has been listed once, or is not served.
+    pub(super) fn is_settled(&self) -> bool {
+        *self.pending.borrow() == 0
     }
 
     pub(super) fn objects(&self) -> ClusterObjects {
@@ -201,8 +198,7 @@ impl Starter {
                         if !std::mem::replace(&mut warned, true) {
                             tracing::warn!(cluster, kind = %K::kind(&()), %error, "watch failed, trying again");
                         }
-                        // Shows nothing new, but for the first time: there is nothing to wait for.
-                        !settled || is_absent(&error)
+                        is_absent(&error)
                     }
                 };
                 if shown && !std::mem::replace(&mut settled, true) {

@@ -1,31 +1,35 @@
-//! The clusters that are watched at the moment: follows what the store says is registered.
+//! The clusters that are watched at the moment: follows what the store says is registered, and remembers what each
+//! showed last.
+//!
+//! Faithful (`reference/aviatrix-dcf.md` section 1.3): what a policy object became goes when its deletion is seen on a
+//! cluster that can be reached, and stays otherwise, also over a restart of the controller.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use futures::future::join_all;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-use super::{Controller, cluster::ClusterWatch, status::StatusWriter};
+use super::{Controller, cluster::ClusterWatch, status::Statuses};
 use crate::{
     fault::Fault,
     store::clusters::{Credential, KubernetesCluster, KubernetesClusters},
     translate::{ClusterObjects, Translation},
 };
 
-/// How long a push waits for the first lists of a cluster. One that answers later is taken in with its next change.
-const FIRST_LISTS: Duration = Duration::from_secs(5);
-
-/// By the controller's own id.
 #[derive(Default)]
-pub(super) struct Onboarded(BTreeMap<String, Entry>);
+pub(super) struct Onboarded {
+    /// By the controller's own id.
+    entries: BTreeMap<String, Entry>,
+    /// What the clusters showed last, by the name that SmartGroups have for each.
+    shown: BTreeMap<String, ClusterObjects>,
+}
 
 struct Entry {
     registered: KubernetesCluster,
     /// Absent: no client could be made.
-    watched: Option<(Arc<ClusterWatch>, StatusWriter)>,
+    watched: Option<(Arc<ClusterWatch>, Statuses)>,
 }
 
 impl Onboarded {
@@ -35,11 +39,16 @@ impl Onboarded {
         controller: &Arc<Controller>,
         registered: KubernetesClusters,
     ) {
-        self.0
+        self.entries
             .retain(|id, entry| registered.get(id) == Some(&entry.registered));
-        let mut settled = Vec::new();
+        self.shown.retain(|name, shown| {
+            let mut names = registered.values().map(|cluster| &cluster.cluster_id);
+            let orphaned = !names.any(|known| known == name);
+            !orphaned || (controller.config.switches.orphans_stay && shown.has_policies())
+        });
         for (id, cluster) in registered {
-            if self.0.contains_key(&id) || controller.config.faults.has(Fault::ClusterNotOnboarded)
+            if self.entries.contains_key(&id)
+                || controller.config.faults.has(Fault::ClusterNotOnboarded)
             {
                 continue;
             }
@@ -52,8 +61,7 @@ impl Onboarded {
                         &controller.config.faults,
                         move || notify.notify(),
                     ));
-                    settled.push(Arc::clone(&watch));
-                    Some((Arc::clone(&watch), StatusWriter::new(watch)))
+                    Some((Arc::clone(&watch), Statuses::keep(watch)))
                 }
                 Err(reason) => {
                     tracing::warn!(cluster = cluster.cluster_id, reason, "not onboarded");
@@ -64,28 +72,38 @@ impl Onboarded {
                 registered: cluster,
                 watched,
             };
-            self.0.insert(id, entry);
+            self.entries.insert(id, entry);
         }
-        let settled = join_all(settled.iter().map(|watch| watch.settled()));
-        let _ = tokio::time::timeout(FIRST_LISTS, settled).await;
+    }
+
+    /// Watches everything anew; what was shown before counts until it is shown again.
+    pub(super) fn restart(&mut self) {
+        self.entries.clear();
     }
 
     /// What the clusters show, by the name that SmartGroups have for each.
-    pub(super) fn objects(&self) -> BTreeMap<String, ClusterObjects> {
-        let watched = self.0.values().filter_map(|entry| entry.watched.as_ref());
-        watched
-            .map(|(watch, _)| (watch.cluster_id.clone(), watch.objects()))
-            .collect()
+    pub(super) fn objects(&mut self) -> &BTreeMap<String, ClusterObjects> {
+        for (watch, _) in self
+            .entries
+            .values()
+            .filter_map(|entry| entry.watched.as_ref())
+        {
+            if watch.is_settled() {
+                self.shown.insert(watch.cluster_id.clone(), watch.objects());
+            }
+        }
+        &self.shown
     }
 
-    /// False if a write failed and must be tried again.
-    pub(super) async fn write_status(&mut self, translation: &Translation) -> bool {
-        let writers = self
-            .0
-            .values_mut()
-            .filter_map(|entry| entry.watched.as_mut());
-        let written = join_all(writers.map(|(_, status)| status.write(translation))).await;
-        written.into_iter().all(|written| written)
+    /// Has the statuses of each cluster's objects say what is enforced.
+    pub(super) fn set_status(&self, translation: &Arc<Translation>) {
+        for (_, statuses) in self
+            .entries
+            .values()
+            .filter_map(|entry| entry.watched.as_ref())
+        {
+            statuses.set(Arc::clone(translation));
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Tells tenants what became of their objects: the status subresource, and an event.
+//!
+//! In a task of its own for each cluster: one that does not answer keeps nobody else's policy waiting.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::ObjectReference};
@@ -11,16 +13,47 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{error::Elapsed, timeout},
+};
 
-use super::cluster::ClusterWatch;
+use super::{cluster::ClusterWatch, retry::Retry};
 use crate::{
     crd::{FirewallPolicy, GROUP, WebgroupPolicy},
     policy::ObjectRef,
     translate::{Outcome, Translated, Translation},
 };
 
-/// Writes statuses of one cluster's objects, and announces each generation of each object once.
-pub(super) struct StatusWriter {
+/// How long one request may take before it is tried again.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The statuses of one cluster's objects, kept at what the newest translation says for as long as this lives.
+pub(super) struct Statuses {
+    newest: watch::Sender<Option<Arc<Translation>>>,
+    _task: JoinSet<()>,
+}
+
+impl Statuses {
+    pub(super) fn keep(watch: Arc<ClusterWatch>) -> Self {
+        let newest = watch::Sender::new(None);
+        let mut task = JoinSet::new();
+        task.spawn(StatusWriter::new(watch).follow(newest.subscribe()));
+        Self {
+            newest,
+            _task: task,
+        }
+    }
+
+    /// What is enforced from now on. Say it again when the cluster has changed: somebody may have written a status.
+    pub(super) fn set(&self, translation: Arc<Translation>) {
+        self.newest.send_replace(Some(translation));
+    }
+}
+
+/// Writes statuses, and announces each generation of each object once.
+struct StatusWriter {
     watch: Arc<ClusterWatch>,
     recorder: Recorder,
     /// Generations by uid.
@@ -28,7 +61,7 @@ pub(super) struct StatusWriter {
 }
 
 impl StatusWriter {
-    pub(super) fn new(watch: Arc<ClusterWatch>) -> Self {
+    fn new(watch: Arc<ClusterWatch>) -> Self {
         let reporter = Reporter {
             controller: "avx-controller".to_owned(),
             instance: None,
@@ -41,8 +74,26 @@ impl StatusWriter {
         }
     }
 
+    async fn follow(mut self, mut newest: watch::Receiver<Option<Arc<Translation>>>) {
+        while newest.changed().await.is_ok() {
+            let mut retry = Retry::default();
+            loop {
+                let translation = newest.borrow_and_update().clone();
+                let Some(translation) = translation else {
+                    break;
+                };
+                if self.write(&translation).await {
+                    break;
+                }
+                if let Some(delay) = retry.next() {
+                    let _ = timeout(delay, newest.changed()).await;
+                }
+            }
+        }
+    }
+
     /// Writes each status that differs from what the object says. False if a write failed and must be tried again.
-    pub(super) async fn write(&mut self, translation: &Translation) -> bool {
+    async fn write(&mut self, translation: &Translation) -> bool {
         let own = |object: &ObjectRef| object.cluster == self.watch.cluster_id;
         let own: Vec<_> = translation
             .objects
@@ -73,38 +124,50 @@ impl StatusWriter {
             Outcome::FirewallPolicy(status)
                 if self.watch.firewall_policy_status(uid).as_ref() == Some(status) =>
             {
-                Ok(())
+                Ok(Ok(()))
             }
             Outcome::FirewallPolicy(status) => self.patch::<FirewallPolicy>(object, status).await,
             Outcome::WebgroupPolicy(status)
                 if self.watch.webgroup_policy_status(uid).as_ref() == Some(status) =>
             {
-                Ok(())
+                Ok(Ok(()))
             }
             Outcome::WebgroupPolicy(status) => self.patch::<WebgroupPolicy>(object, status).await,
             // Its status stays at the last generation that could be translated.
-            Outcome::Rejected(_) => Ok(()),
+            Outcome::Rejected(_) => Ok(Ok(())),
         };
         match result {
-            Ok(()) => true,
+            Ok(Ok(())) => true,
             // Deleted in the meantime: the watch will say so.
-            Err(kube::Error::Api(status)) if status.code == 404 => true,
-            Err(error) => {
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => true,
+            Ok(Err(error)) => {
                 tracing::warn!(?object, %error, "status could not be written, trying again");
+                false
+            }
+            Err(_) => {
+                tracing::warn!(
+                    ?object,
+                    "no answer to a status in {PATIENCE:?}, trying again"
+                );
                 false
             }
         }
     }
 
-    async fn patch<K>(&self, object: &ObjectRef, status: &impl Serialize) -> Result<(), kube::Error>
+    async fn patch<K>(
+        &self,
+        object: &ObjectRef,
+        status: &impl Serialize,
+    ) -> Result<Result<(), kube::Error>, Elapsed>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned,
     {
         let api = Api::<K>::namespaced(self.watch.client.clone(), &object.namespace);
         let patch = Patch::Merge(json!({"status": status}));
-        api.patch_status(&object.name, &PatchParams::default(), &patch)
-            .await
-            .map(drop)
+        let parameters = PatchParams::default();
+        let answer = api.patch_status(&object.name, &parameters, &patch);
+        let answer = timeout(PATIENCE, answer).await?;
+        Ok(answer.map(drop))
     }
 
     /// An event is a courtesy: if it cannot be written, that is logged and nothing else.
@@ -137,8 +200,11 @@ impl StatusWriter {
             uid: Some(translated.uid.clone()),
             ..Default::default()
         };
-        if let Err(error) = self.recorder.publish(&event, &regarding).await {
-            tracing::debug!(?object, %error, "event could not be written");
+        let published = self.recorder.publish(&event, &regarding);
+        match timeout(PATIENCE, published).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(?object, %error, "event could not be written"),
+            Err(_) => tracing::debug!(?object, "no answer to an event in {PATIENCE:?}"),
         }
     }
 }

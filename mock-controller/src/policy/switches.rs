@@ -21,6 +21,9 @@ pub struct Switches {
     pub watch_continues: bool,
     /// A WebgroupPolicy compiles to a permit rule of its own. Default true; in early releases it only made the groups.
     pub webgroup_policy_enforces: bool,
+    /// What policy objects became stays enforced when their cluster is taken off the controller. Default true: the
+    /// vendor's mirrors go only when the deletion of the object is seen.
+    pub orphans_stay: bool,
     /// The order between policy objects is unknown: it is a permutation drawn from this seed. Default 0.
     pub object_order_seed: u64,
 }
@@ -35,6 +38,7 @@ impl Default for Switches {
             host_header_on_tls_port: true,
             watch_continues: true,
             webgroup_policy_enforces: true,
+            orphans_stay: true,
             object_order_seed: 0,
         }
     }

@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use api_server::ApiServer;
 use kube::{
-    Api,
+    Api, Client,
     api::{DeleteParams, PostParams},
     runtime::wait::await_condition,
 };
 use mock_controller::{
+    controller::ControllerConfig,
     crd::{FirewallPolicy, WebgroupPolicy},
     fault::Faults,
-    policy::Snapshot,
+    policy::{Snapshot, Switches},
     store::FEATURE_K8S_DCF_POLICIES,
 };
 use serde_json::json;
@@ -131,12 +132,12 @@ async fn every_change_is_followed() {
 async fn the_status_waits_for_the_gateway() {
     let client = ApiServer::kubernetes(api_server::Config::default()).client("default");
     install_crds(&client).await;
-    let world = World::onboard(client, Faults::default(), 1).await;
+    let world = World::onboard(client, Faults::default(), UNBOUNDED).await;
+    // All of the cluster is known; from here on the gateway takes nothing more.
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
     let before = deadline(world.controller.enforced(|_| true)).await;
-    deadline(world.gateway.asked.acquire())
-        .await
-        .unwrap()
-        .forget();
+    world.gateway.may_enforce.forget_permits(UNBOUNDED);
+    world.gateway.asked.forget_permits(UNBOUNDED);
 
     let generation = world
         .apply_unawaited(POLICY, server_spec(&["fhir.ehr.test"]))
@@ -294,24 +295,93 @@ async fn a_uuid_leads_back_to_its_object_even_after_the_object_is_gone() {
     );
 }
 
+/// What a cluster showed last stays enforced when it is taken off, and is compared again when it comes back; or it goes,
+/// as the switch says.
+#[rstest::rstest]
+#[case::orphans_stay(true)]
+#[case::orphans_go(false)]
 #[tokio::test]
-async fn a_cluster_that_is_taken_off_takes_its_policies_with_it() {
-    let world = World::start(Faults::default()).await;
+async fn a_cluster_is_taken_off_and_comes_back(#[case] orphans_stay: bool) {
+    let client = ApiServer::kubernetes(api_server::Config::default()).client("default");
+    install_crds(&client).await;
+    let config = ControllerConfig {
+        switches: Switches {
+            orphans_stay,
+            ..Switches::default()
+        },
+        cloud_clients: [(CLUSTER.to_owned(), client.clone())].into(),
+        ..ControllerConfig::default()
+    };
+    let world = World::configured(client, config, UNBOUNDED).await;
     world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
-    world.apply(&["fhir.ehr.test"]).await;
+    let before = world.apply(&["fhir.ehr.test"]).await;
     world
         .controller
         .configure(|store| store.delete_kubernetes_cluster(&world.id))
         .unwrap();
-    deadline(world.controller.enforced(|push| push.objects.is_empty())).await;
-    assert!(!world.permits("10.244.0.10", "fhir.ehr.test"));
+    // Some change of which the push is seen, whether orphans stay or go.
+    world.permit_subnet("10.9.0.0/16");
+    let off = deadline(world.controller.enforced(|push| {
+        push.generation > before.generation && world.permits("10.9.0.1", "any.test")
+    }))
+    .await;
+    assert_eq!(off.objects.is_empty(), !orphans_stay);
+    assert_eq!(world.permits("10.244.0.10", "fhir.ehr.test"), orphans_stay);
 
+    // Nobody watches any more.
+    world
+        .policies()
+        .delete(POLICY, &DeleteParams::default())
+        .await
+        .unwrap();
     world
         .controller
         .configure(|store| store.create_kubernetes_cluster(registration()))
         .unwrap();
-    deadline(world.controller.enforced(|push| !push.objects.is_empty())).await;
-    assert!(world.permits("10.244.0.10", "fhir.ehr.test"));
+    if orphans_stay {
+        deadline(world.controller.enforced(|push| push.objects.is_empty())).await;
+        assert!(!world.permits("10.244.0.10", "fhir.ehr.test"));
+    }
+    world.apply(&["labs.test"]).await;
+    assert!(world.permits("10.244.0.10", "labs.test"));
+}
+
+/// A cluster that lists its objects and takes no answer keeps nothing from being enforced, its own objects among it.
+#[tokio::test]
+async fn a_cluster_that_never_takes_a_status_stops_nobody() {
+    let client = ApiServer::kubernetes(api_server::Config::default()).client("default");
+    install_crds(&client).await;
+    let config = ControllerConfig {
+        cloud_clients: [(CLUSTER.to_owned(), mute_to_writes(client.clone()))].into(),
+        ..ControllerConfig::default()
+    };
+    let world = World::configured(client, config, UNBOUNDED).await;
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    world.apply(&["fhir.ehr.test"]).await;
+    world.apply(&["labs.test"]).await;
+    assert!(world.permits("10.244.0.10", "labs.test"));
+    world.permit_subnet("10.9.0.0/16");
+    deadline(
+        world
+            .controller
+            .enforced(|_| world.permits("10.9.0.1", "any.test")),
+    )
+    .await;
+    assert!(world.policies().get(POLICY).await.unwrap().status.is_none());
+}
+
+/// Answers reads, and nothing else ever.
+fn mute_to_writes(client: Client) -> Client {
+    let service = tower::service_fn(move |request: hyper::Request<kube::client::Body>| {
+        let client = client.clone();
+        async move {
+            if request.method() != hyper::Method::GET {
+                std::future::pending::<()>().await;
+            }
+            client.send(request).await
+        }
+    });
+    Client::new(service, "default")
 }
 
 #[tokio::test]

@@ -25,8 +25,8 @@ use mock_controller::{
     crd::{FirewallPolicy, crds},
     fault::Faults,
     policy::{
-        Action, Application, DefaultAction, FirstPacket, FiveTuple, Logging, ObjectRef, Protocol,
-        Snapshot,
+        ANYWHERE, Action, Application, DefaultAction, FirstPacket, FiveTuple, Logging, ObjectRef,
+        Protocol, Snapshot,
     },
 };
 use serde_json::{Value, json};
@@ -80,17 +80,26 @@ impl World {
     }
 
     pub(crate) async fn onboard(client: Client, faults: impl Into<Faults>, pushes: usize) -> Self {
+        let config = ControllerConfig {
+            faults: faults.into(),
+            cloud_clients: [(CLUSTER.to_owned(), client.clone())].into(),
+            ..ControllerConfig::default()
+        };
+        Self::configured(client, config, pushes).await
+    }
+
+    /// `client` is the tests' own way to the cluster.
+    pub(crate) async fn configured(
+        client: Client,
+        config: ControllerConfig,
+        pushes: usize,
+    ) -> Self {
         let namespaces = Api::<Namespace>::all(client.clone());
         let namespace = serde_json::from_value(json!({"metadata": {"name": "mcp"}})).unwrap();
         namespaces
             .create(&PostParams::default(), &namespace)
             .await
             .unwrap();
-        let config = ControllerConfig {
-            faults: faults.into(),
-            cloud_clients: [(CLUSTER.to_owned(), client.clone())].into(),
-            ..ControllerConfig::default()
-        };
         let controller = Arc::new(Controller::new(config));
         controller.configure(|store| {
             store.enable_firewall();
@@ -200,6 +209,17 @@ impl World {
             ),
         };
         (verdict.action, verdict.rule)
+    }
+
+    /// A rule of the administrator's own, before those of any cluster.
+    pub(crate) fn permit_subnet(&self, subnet: &str) {
+        self.controller.configure(|store| {
+            let group = json!({"name": subnet, "selector": {"any": [{"all": {"cidr": subnet}}]}});
+            let group = store.create_app_domain(group).unwrap();
+            let rule = json!({"name": subnet, "action": "PERMIT", "priority": 1, "protocol": "ANY",
+                "src_ads": [group], "dst_ads": [ANYWHERE], "logging": true});
+            store.set_policy_list(vec![rule]).unwrap();
+        });
     }
 
     pub(crate) fn permits(&self, source: &str, sni: &str) -> bool {
