@@ -320,6 +320,7 @@ impl Controller {
             let mut state = self.state();
             // Described before it is pushed: the first record may follow at once.
             state.describe(&translation.policy);
+            state.store.set_mirrored(mirrored_groups(translation));
             state.generation += 1;
             state.generation
         };
@@ -405,6 +406,18 @@ impl Translation {
             && self.inventory == other.inventory
             && generations(self) == generations(other)
     }
+}
+
+fn mirrored_groups(translation: &Translation) -> BTreeMap<Uuid, bool> {
+    let mirrors = translation.mirrors.iter();
+    let groups = mirrors.flat_map(|mirrored| {
+        let smart = mirrored
+            .smart_groups
+            .iter()
+            .map(|group| (group.uuid, false));
+        smart.chain(mirrored.web_groups.iter().map(|group| (group.uuid, true)))
+    });
+    groups.collect()
 }
 
 async fn changed(changes: &mut watch::Receiver<u64>) {

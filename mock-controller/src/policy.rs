@@ -21,8 +21,8 @@ pub use flow::{Action, Application, FirstPacket, FiveTuple, Protocol, Verdict};
 pub use group::{ANYWHERE, KubernetesSelector, PUBLIC_INTERNET, Selector, SmartGroup};
 pub use inventory::{ClusterInventory, Inventory, InventoryPod, InventoryService, Labels};
 pub use rule::{
-    AttachmentPoint, DefaultAction, FlowAppRequirement, Logging, ObjectRef, Policy, PolicyList,
-    PortRange, Rule,
+    AttachmentPoint, DefaultAction, FlowAppRequirement, K8S_ATTACHMENT_POINT, Logging, ObjectRef,
+    Policy, PolicyList, PortRange, Rule,
 };
 pub use snapshot::{DEFAULT_ACTION, Evaluation, Snapshot};
 pub use switches::{BareStar, Switches};

@@ -29,6 +29,7 @@ pub mod spoke_gateways;
 pub mod syslog;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use std::collections::BTreeMap;
 
@@ -65,6 +66,9 @@ pub struct Store {
     spoke_gateways: spoke_gateways::SpokeGateways,
     copilot: Option<settings::CopilotAssociation>,
     tasks: settings::Tasks,
+    weights: weights::Weights,
+    /// Groups of clusters' policy objects, which rules may refer to as well; true for a web group.
+    mirrored: BTreeMap<Uuid, bool>,
     created: u64,
     switches: Switches,
 }
@@ -89,6 +93,8 @@ impl Store {
             spoke_gateways: spoke_gateways::SpokeGateways::new(),
             copilot: None,
             tasks: settings::Tasks::default(),
+            weights: weights::Weights::default(),
+            mirrored: BTreeMap::new(),
             created: 0,
             switches,
         }
@@ -132,6 +138,11 @@ impl Store {
         self.remote_syslog.remove(&index);
     }
 
+    /// Says which groups mirror policy objects at the moment. A rule whose group is gone matches nothing through it.
+    pub(crate) fn set_mirrored(&mut self, groups: BTreeMap<Uuid, bool>) {
+        self.mirrored = groups;
+    }
+
     /// Adds everything configured here to `policy`.
     pub(crate) fn contribute(&self, policy: &mut Policy) {
         self.app_domains.contribute(policy);
@@ -151,8 +162,9 @@ impl Store {
     }
 }
 
-fn room(what: &'static str, held: usize, bound: usize) -> Result<(), Error> {
-    if held < bound {
+/// Whether `more` fit beside what is held.
+fn room(what: &'static str, held: usize, more: usize, bound: usize) -> Result<(), Error> {
+    if more == 0 || held.saturating_add(more) <= bound {
         Ok(())
     } else {
         Err(Error::Full { what, bound })

@@ -42,9 +42,6 @@ pub use inventory::{pod, service};
 pub use names::Names;
 pub(crate) use seeded::switches as seeded_switches;
 
-/// The attachment point of the Kubernetes block, reported in each FirewallPolicy's status.
-pub const K8S_ATTACHMENT_POINT: Uuid = Uuid::from_u128(0xdefa_11a1_3000_6000_5000_0000_0000_0000);
-
 /// All that the controller knows of one cluster.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterObjects {

@@ -117,6 +117,9 @@ pub enum AttachmentPoint {
     AfterKubernetes,
 }
 
+/// The uuid of [`AttachmentPoint::Kubernetes`], reported in each FirewallPolicy's status.
+pub const K8S_ATTACHMENT_POINT: Uuid = Uuid::from_u128(0xdefa_11a1_3000_6000_5000_0000_0000_0000);
+
 impl AttachmentPoint {
     /// The vendor's name.
     pub fn name(self) -> &'static str {

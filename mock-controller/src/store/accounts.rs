@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::Store;
 
+const MAX_ACCOUNTS: usize = 10_000;
+
 /// The vendor's number for AWS.
 pub const AWS: u32 = 1;
 
@@ -27,6 +29,11 @@ pub enum Error {
     AlreadyExists(String),
     #[error("Account {0} does not exist; create it with setup_account_profile")]
     NotFound(String),
+    #[error(
+        "this controller holds at most {} accounts: delete some first",
+        MAX_ACCOUNTS
+    )]
+    Full,
     #[error("Account {account} is in use by gateway {gateway}; delete the gateway first")]
     InUse { account: String, gateway: String },
 }
@@ -55,6 +62,9 @@ impl Store {
     pub fn create_account(&mut self, account: Account) -> Result<(), Error> {
         if self.accounts.contains_key(&account.name) {
             return Err(Error::AlreadyExists(account.name));
+        }
+        if self.accounts.len() >= MAX_ACCOUNTS {
+            return Err(Error::Full);
         }
         self.accounts.insert(account.name.clone(), account);
         Ok(())

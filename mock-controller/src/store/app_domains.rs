@@ -182,9 +182,11 @@ impl Store {
     /// # Errors
     /// When its selectors are not what the vendor's controller takes.
     pub fn create_app_domain(&mut self, object: Value) -> Result<Uuid, Error> {
-        room("groups", self.app_domains.len(), MAX_APP_DOMAINS)?;
+        room("groups", self.app_domains.len(), 1, MAX_APP_DOMAINS)?;
         let parsed = AppDomain::parse(self.next_uuid(), &object, &self.switches)?;
+        let weight = self.weights.fits(self.next_uuid(), &object)?;
         let uuid = self.fresh_uuid();
+        self.weights.set(uuid, weight);
         self.app_domains.insert(uuid, object, parsed);
         Ok(uuid)
     }
@@ -203,6 +205,8 @@ impl Store {
             let problem = "a smart group stays a smart group, a web group a web group";
             return Err(InvalidObject::new("group", &object, problem).into());
         }
+        let weight = self.weights.fits(uuid, &object)?;
+        self.weights.set(uuid, weight);
         self.app_domains.insert(uuid, object, parsed);
         Ok(())
     }
@@ -217,6 +221,7 @@ impl Store {
         let rules = names_of(
             self.policies
                 .rules()
+                .map(|(_, rule)| rule)
                 .filter(|rule| rule.references().any(|(group, _)| group == uuid)),
         );
         if let Some(rules) = rules {
@@ -224,6 +229,7 @@ impl Store {
             return Err(Error::GroupInUse { group, rules });
         }
         self.app_domains.remove(uuid);
+        self.weights.remove(uuid);
         Ok(())
     }
 

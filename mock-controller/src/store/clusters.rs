@@ -1,12 +1,14 @@
 //! Kubernetes clusters that the controller watches (`reference/aviatrix-controller-api.md` section 5).
 //!
 //! Faithful: objects come back as sent, a kubeconfig byte for byte; what is no kubeconfig, or has a user that would run
-//! a program (`exec`, `auth-provider`), is refused as `invalid content`. Ours: two clusters cannot have one `cluster_id`.
+//! a program (`exec`, `auth-provider`), is refused as `invalid content`. Ours: two clusters cannot have one `cluster_id`,
+//! and a kubeconfig that names files is refused too: they would be files of this machine, sent wherever it says.
 
 use std::collections::BTreeMap;
 
 use kube::config::Kubeconfig;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::{
     Error, Store,
@@ -146,8 +148,29 @@ fn check(text: &str) -> Result<(), String> {
                 named.name
             ));
         }
+        let paths = [&info.token_file, &info.client_certificate, &info.client_key];
+        if paths.iter().any(|path| path.is_some()) {
+            return Err(format!(
+                "user `{}` names a file (tokenFile, client-certificate or client-key): put the data itself there",
+                named.name
+            ));
+        }
+    }
+    for named in &config.clusters {
+        let cluster = named.cluster.as_ref();
+        if cluster.is_some_and(|cluster| cluster.certificate_authority.is_some()) {
+            return Err(format!(
+                "cluster `{}` names a file (certificate-authority): put the data itself there",
+                named.name
+            ));
+        }
     }
     Ok(())
+}
+
+/// The id of a cluster that is there is a uuid as text.
+fn own_uuid(id: &str) -> Uuid {
+    Uuid::parse_str(id).unwrap_or_default()
 }
 
 /// Kubernetes clusters.
@@ -162,10 +185,13 @@ impl Store {
     /// # Errors
     /// When a field has the wrong type, the kubeconfig is none, or the cluster is registered already.
     pub fn create_kubernetes_cluster(&mut self, object: Value) -> Result<String, Error> {
-        room("clusters", self.clusters.len(), MAX_CLUSTERS)?;
+        room("clusters", self.clusters.len(), 1, MAX_CLUSTERS)?;
         let cluster = KubernetesCluster::parse(object)?;
         self.not_onboarded_as_another(&cluster, None)?;
-        let id = self.fresh_uuid().to_string();
+        let weight = self.weights.fits(self.next_uuid(), &cluster.object)?;
+        let uuid = self.fresh_uuid();
+        self.weights.set(uuid, weight);
+        let id = uuid.to_string();
         self.clusters.insert(id.clone(), cluster);
         Ok(id)
     }
@@ -173,13 +199,19 @@ impl Store {
     /// Replaces a cluster's registration.
     ///
     /// # Errors
-    /// As [`create_kubernetes_cluster`](Self::create_kubernetes_cluster), and when there is none.
+    /// As [`create_kubernetes_cluster`](Self::create_kubernetes_cluster), when there is none, and when smart groups name
+    /// it by the id that it would lose.
     pub fn update_kubernetes_cluster(&mut self, id: &str, object: Value) -> Result<(), Error> {
-        if !self.clusters.contains_key(id) {
-            return Err(Error::ClusterNotFound(id.to_owned()));
-        }
+        let before = self.clusters.get(id);
+        let before = before.ok_or_else(|| Error::ClusterNotFound(id.to_owned()))?;
         let cluster = KubernetesCluster::parse(object)?;
         self.not_onboarded_as_another(&cluster, Some(id))?;
+        if before.cluster_id != cluster.cluster_id {
+            self.not_in_use(&before.cluster_id)?;
+        }
+        let uuid = own_uuid(id);
+        let weight = self.weights.fits(uuid, &cluster.object)?;
+        self.weights.set(uuid, weight);
         self.clusters.insert(id.to_owned(), cluster);
         Ok(())
     }
@@ -191,12 +223,17 @@ impl Store {
     pub fn delete_kubernetes_cluster(&mut self, id: &str) -> Result<(), Error> {
         let cluster = self.clusters.get(id);
         let cluster = cluster.ok_or_else(|| Error::ClusterNotFound(id.to_owned()))?;
-        let groups = self.app_domains.of_cluster(&cluster.cluster_id);
-        if !groups.is_empty() {
-            return Err(Error::ClusterInUse(groups.join(", ")));
-        }
+        self.not_in_use(&cluster.cluster_id)?;
         self.clusters.remove(id);
+        self.weights.remove(own_uuid(id));
         Ok(())
+    }
+
+    fn not_in_use(&self, cluster_id: &str) -> Result<(), Error> {
+        match self.app_domains.of_cluster(cluster_id).as_slice() {
+            [] => Ok(()),
+            groups => Err(Error::ClusterInUse(groups.join(", "))),
+        }
     }
 
     fn not_onboarded_as_another(

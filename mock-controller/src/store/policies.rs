@@ -24,7 +24,7 @@ use super::{
     profiles,
     rule::StoredRule,
 };
-use crate::policy::{Action, DefaultAction};
+use crate::policy::{Action, AttachmentPoint, DefaultAction, K8S_ATTACHMENT_POINT};
 pub(super) use points::Points;
 
 /// How many sub-policies a policy group may have.
@@ -115,23 +115,17 @@ impl Policies {
         self.objects.len()
     }
 
-    /// All rules but those of the object `except`; `None` leaves the V1 list out.
-    pub(super) fn rules_but(&self, except: Option<Uuid>) -> impl Iterator<Item = &StoredRule> {
-        let v1 = except.is_some().then_some(&self.v1.rules);
-        let others = self.objects.iter().filter_map(move |(uuid, object)| {
-            (Some(*uuid) != except)
-                .then_some(())
-                .and(match &object.content {
-                    Content::Ruleset(rules) => Some(rules),
-                    Content::Group(_) => None,
-                })
+    /// All rules, each with the ruleset in which it stands; none for the V1 list.
+    pub(super) fn rules(&self) -> impl Iterator<Item = (Option<Uuid>, &StoredRule)> {
+        let v1 = self.v1.rules.iter().map(|rule| (None, rule));
+        let rulesets = self.objects.iter().flat_map(|(uuid, object)| {
+            let rules = match &object.content {
+                Content::Ruleset(rules) => rules.as_slice(),
+                Content::Group(_) => &[],
+            };
+            rules.iter().map(|rule| (Some(*uuid), rule))
         });
-        v1.into_iter().chain(others).flatten()
-    }
-
-    pub(super) fn rules(&self) -> impl Iterator<Item = &StoredRule> {
-        // Nothing has the nil uuid.
-        self.rules_but(Some(Uuid::nil()))
+        v1.chain(rulesets)
     }
 
     /// Adds an object or replaces one of the same kind. `content` was read from it.
@@ -249,7 +243,7 @@ impl Policies {
                 (None, None, true) => {
                     let point = fields.object("attachment_point")?;
                     let (uuid, name) = (point.uuid("uuid")?, point.text("name")?);
-                    match (uuid, name) {
+                    let part = match (uuid, name) {
                         (Some(uuid), _) if self.points.name(uuid).is_some() => Part::Point(uuid),
                         (Some(uuid), _) => {
                             return Err(format!("attachment point {uuid} does not exist"));
@@ -264,7 +258,12 @@ impl Policies {
                         (None, _) => {
                             return Err("an attachment point has a name or a uuid".to_owned());
                         }
+                    };
+                    if part == Part::Point(K8S_ATTACHMENT_POINT) {
+                        let name = AttachmentPoint::Kubernetes.name();
+                        return Err(format!("{name} stands where it is: no group can hold it"));
                     }
+                    part
                 }
                 _ => {
                     return Err(
@@ -312,11 +311,16 @@ impl Policies {
                 None => return Err("`action` is missing".to_owned()),
             };
             let logging = profiles::logging(fields)?;
-            Ok(DefaultAction { action, logging })
+            // All three are there when it is read back, whatever was sent.
+            let stored = json!({
+                "action": fields.text("action")?,
+                "logging": fields.flag("logging")?,
+                "log_profile": fields.text("log_profile")?.unwrap_or_default(),
+            });
+            Ok((Arc::new(stored), DefaultAction { action, logging }))
         };
-        let action =
+        self.default_action =
             read().map_err(|problem| InvalidObject::new("default action", &object, problem))?;
-        self.default_action = (Arc::new(object), action);
         Ok(())
     }
 }

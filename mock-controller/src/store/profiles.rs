@@ -123,9 +123,11 @@ impl Store {
     /// # Errors
     /// When a field is missing or has a value that is not among the documented ones.
     pub fn create_tls_profile(&mut self, object: Value) -> Result<Uuid, Error> {
-        room("TLS profiles", self.tls_profiles.len(), MAX_TLS_PROFILES)?;
+        room("TLS profiles", self.tls_profiles.len(), 1, MAX_TLS_PROFILES)?;
         TlsProfiles::check(&object)?;
+        let weight = self.weights.fits(self.next_uuid(), &object)?;
         let uuid = self.fresh_uuid();
+        self.weights.set(uuid, weight);
         self.tls_profiles.insert(uuid, object);
         Ok(uuid)
     }
@@ -138,6 +140,8 @@ impl Store {
         self.own_tls_profile(uuid)?;
         same_uuid("TLS profile", &object, uuid)?;
         TlsProfiles::check(&object)?;
+        let weight = self.weights.fits(uuid, &object)?;
+        self.weights.set(uuid, weight);
         self.tls_profiles.insert(uuid, object);
         Ok(())
     }
@@ -148,11 +152,12 @@ impl Store {
     /// When there is none, it is the system's, or a rule refers to it.
     pub fn delete_tls_profile(&mut self, uuid: Uuid) -> Result<(), Error> {
         let profile = self.own_tls_profile(uuid)?;
-        let rules = self.policies.rules();
+        let rules = self.policies.rules().map(|(_, rule)| rule);
         if let Some(rules) = names_of(rules.filter(|rule| rule.tls_profile == Some(uuid))) {
             return Err(Error::TlsProfileInUse { profile, rules });
         }
         self.tls_profiles.remove(uuid);
+        self.weights.remove(uuid);
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! Reads rules from the vendor's JSON for the policy model (`reference/aviatrix-controller-api.md` section 4.2).
 //!
 //! A rule is kept exactly as sent; [`echo`] adds what section 4.2's drift rules want. Ours, where nothing is documented:
-//! the wording of refusals, and a rule without sources or destinations is refused, because it would match nothing.
+//! the wording of refusals, and that a rule without sources or destinations, which the provider sends as null, is kept
+//! and matches nothing.
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -52,12 +53,6 @@ impl StoredRule {
                 "icmp has neither ports nor names: remove port_ranges and web_filters".to_owned(),
             );
         }
-        let side = |key: &str, side: &str| match groups(fields, key)? {
-            groups if groups.is_empty() => Err(format!(
-                "`{key}` names no {side} groups: the rule would match nothing"
-            )),
-            groups => Ok(groups),
-        };
         fields.one_of("decrypt_policy", &DECRYPT_POLICIES)?;
         fields.one_of("egress_path", &EGRESS_PATHS)?;
         fields.flag("exclude_sg_orchestration")?;
@@ -74,8 +69,8 @@ impl StoredRule {
                     .uuid("uuid")?
                     .ok_or_else(|| "`uuid` is missing".to_owned())?,
                 name,
-                sources: side("src_ads", "source")?,
-                destinations: side("dst_ads", "destination")?,
+                sources: groups(fields, "src_ads")?,
+                destinations: groups(fields, "dst_ads")?,
                 web_groups,
                 protocol,
                 ports,

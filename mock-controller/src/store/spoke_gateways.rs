@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Store, accounts};
 
+const MAX_GATEWAYS: usize = 10_000;
+
 /// A spoke gateway, as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpokeGateway {
@@ -37,6 +39,11 @@ pub enum Error {
     AlreadyExists(String),
     #[error("Gateway {0} does not exist; list_vpcs_summary names those that do")]
     NotFound(String),
+    #[error(
+        "this controller holds at most {} gateways: delete some first",
+        MAX_GATEWAYS
+    )]
+    Full,
     #[error(transparent)]
     Account(#[from] accounts::Error),
 }
@@ -100,6 +107,9 @@ impl Store {
     pub fn create_spoke_gateway(&mut self, mut gateway: SpokeGateway) -> Result<(), Error> {
         if self.spoke_gateways.contains_key(&gateway.name) {
             return Err(Error::AlreadyExists(gateway.name));
+        }
+        if self.spoke_gateways.len() >= MAX_GATEWAYS {
+            return Err(Error::Full);
         }
         if !self.accounts.contains_key(&gateway.account) {
             return Err(accounts::Error::NotFound(gateway.account).into());

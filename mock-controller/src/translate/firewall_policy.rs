@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::{
-    Compiled, GroupProblem, K8S_ATTACHMENT_POINT, KnownGroups, KnownKind, Names, Outcome,
-    PolicyObject, Rejection, RuleProblem, source_group,
+    Compiled, GroupProblem, KnownGroups, KnownKind, Names, Outcome, PolicyObject, Rejection,
+    RuleProblem, source_group,
 };
 use crate::{
     crd::{
@@ -14,8 +14,8 @@ use crate::{
         InlineSmartGroup, SmartGroupSelector,
     },
     policy::{
-        Action, FlowAppRequirement, KubernetesSelector, Logging, PortRange, Protocol, Rule,
-        Selector, SmartGroup, Switches, WebGroup,
+        Action, FlowAppRequirement, K8S_ATTACHMENT_POINT, KubernetesSelector, Logging, PortRange,
+        Protocol, Rule, Selector, SmartGroup, Switches, WebGroup,
     },
 };
 

@@ -8,6 +8,7 @@ use kube::api::DeleteParams;
 use mock_controller::{
     api::{Api, ApiConfig},
     fault::Faults,
+    policy::ANYWHERE,
 };
 use serde_json::{Value, json};
 
@@ -117,6 +118,7 @@ async fn a_policy_object_appears_read_only_and_goes_with_its_object() {
         .map(|rule| &rule["name"])
         .collect();
     assert_eq!(rules, ["allow-approved-egress", "deny-all-external"]);
+    assert_eq!(list["policies"][0]["logging"], true);
     assert_eq!(list["policies"][0]["src_ads"], json!([source["uuid"]]));
 
     let list_path = format!("microseg/policy-list3/{}", list["uuid"].as_str().unwrap());
@@ -216,4 +218,44 @@ async fn rules_of_the_api_are_enforced_around_the_kubernetes_block() {
     );
     world.run_pod("crm-1", "crm", "10.244.0.11").await;
     assert_eq!(world.decide("10.244.0.11", "evil.test"), allow("rest"));
+}
+
+/// An administrator's rule may name what a policy object became; once that is gone it matches nothing through it.
+#[tokio::test]
+async fn a_rule_refers_to_the_groups_of_a_policy_object() {
+    let world = World::start(Faults::default()).await;
+    let client = Client::log_in(&world);
+    world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
+    world.run_pod("other-1", "other", "10.244.0.11").await;
+    world.apply(&["fhir.ehr.test"]).await;
+    let groups = client.groups();
+    let declared = named(&groups, &format!("firewallpolicy-mcp--{POLICY}--"));
+    let names = declared
+        .iter()
+        .find(|group| group["selector"]["any"][0]["all"]["snifilter"] == "fhir.ehr.test");
+    let list = json!({"policies": [{"name": "shared", "action": "PERMIT", "priority": 1, "protocol": "TCP",
+        "src_ads": [ANYWHERE], "dst_ads": [ANYWHERE], "web_filters": [names.unwrap()["uuid"]],
+        "port_ranges": [{"lo": 443}]}]});
+    assert!(!world.permits("10.244.0.11", "fhir.ehr.test"));
+    assert_eq!(client.call("PUT", "microseg/policy-list", &list).0, 200);
+    deadline(
+        world
+            .controller
+            .enforced(|_| world.permits("10.244.0.11", "fhir.ehr.test")),
+    )
+    .await;
+    assert!(!world.permits("10.244.0.11", "evil.test"));
+
+    world
+        .policies()
+        .delete(POLICY, &DeleteParams::default())
+        .await
+        .unwrap();
+    deadline(world.controller.enforced(|push| push.objects.is_empty())).await;
+    assert!(!world.permits("10.244.0.11", "fhir.ehr.test"));
+    let (status, body) = client.call("PUT", "microseg/policy-list", &list);
+    assert!(
+        status == 400 && body["message"].as_str().unwrap().contains("no web group"),
+        "{body}"
+    );
 }

@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use crate::{
     policy::{
-        Action, FlowAppRequirement, KubernetesSelector, ObjectRef, PolicyList, Rule, Selector,
-        SmartGroup, WebGroup,
+        Action, FlowAppRequirement, K8S_ATTACHMENT_POINT, KubernetesSelector, ObjectRef,
+        PolicyList, Rule, Selector, SmartGroup, WebGroup,
     },
-    translate::{K8S_ATTACHMENT_POINT, Mirrored},
+    translate::Mirrored,
 };
 
 /// The system's list in which all others of the Kubernetes block stand.
@@ -101,7 +101,7 @@ fn rule((priority, rule): (usize, &Rule)) -> Value {
         "dst_ads": rule.destinations,
         "web_filters": rule.web_groups,
         "port_ranges": ports,
-        "logging": rule.logging,
+        "logging": rule.logging.is_on(),
         "watch": rule.watch,
         "flow_app_requirement": requirement,
         "system_resource": true,

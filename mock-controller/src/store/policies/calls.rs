@@ -15,10 +15,12 @@ use super::{
     },
     Content, Ruleset,
 };
-use crate::policy::DefaultAction;
+use crate::policy::{DEFAULT_ACTION, DefaultAction};
 
 /// Over all lists.
 const MAX_RULES: usize = 50_000;
+/// Under which the V1 policy list is weighed; nothing else has it.
+const V1_LIST: Uuid = Uuid::nil();
 const MAX_POLICIES: usize = 10_000;
 const MAX_POINTS: usize = 10_000;
 
@@ -42,6 +44,11 @@ impl Store {
             return Err(InvalidObject::new("policy list", &object, problem).into());
         }
         let rules = self.accept("policy list", &mut object, None)?;
+        if object["policies"].is_null() {
+            object["policies"] = json!([]);
+        }
+        let weight = self.weights.fits(V1_LIST, &object)?;
+        self.weights.set(V1_LIST, weight);
         let object = Arc::new(object);
         self.policies.v1 = Ruleset { object, rules };
         Ok(())
@@ -49,6 +56,7 @@ impl Store {
 
     /// Forgets the V1 policy list.
     pub fn delete_policy_list(&mut self) {
+        self.weights.remove(V1_LIST);
         self.policies.v1 = Ruleset::empty();
     }
 
@@ -62,7 +70,7 @@ impl Store {
     /// # Errors
     /// When a rule or a part is refused, or its attachment point has something attached already.
     pub fn create_policy(&mut self, object: Value) -> Result<Uuid, Error> {
-        room("policies", self.policies.len(), MAX_POLICIES)?;
+        room("policies", self.policies.len(), 1, MAX_POLICIES)?;
         let uuid = self.fresh_uuid();
         self.put_policy(uuid, object)?;
         Ok(uuid)
@@ -91,17 +99,24 @@ impl Store {
             let (parts, points) = self.policies.parts(&object)?;
             room(
                 "attachment points",
-                self.policies.points().len() + points.len(),
+                self.policies.points().len(),
+                points.len(),
                 MAX_POINTS,
             )?;
+            let weight = self.weights.fits(uuid, &object)?;
             self.policies.insert(uuid, object, Content::Group(parts))?;
+            self.weights.set(uuid, weight);
             for name in points {
                 self.policies.points_mut().add(&name);
             }
             Ok(())
         } else if object.get("policies").is_some() {
             let rules = self.accept("policy list", &mut object, Some(uuid))?;
-            self.policies.insert(uuid, object, Content::Ruleset(rules))
+            let weight = self.weights.fits(uuid, &object)?;
+            self.policies
+                .insert(uuid, object, Content::Ruleset(rules))?;
+            self.weights.set(uuid, weight);
+            Ok(())
         } else {
             let problem = "it has neither policies nor sub_policies".to_owned();
             Err(invalid(&object, problem).into())
@@ -113,7 +128,9 @@ impl Store {
     /// # Errors
     /// When there is none, or a group refers to it.
     pub fn delete_policy(&mut self, uuid: Uuid) -> Result<(), Error> {
-        self.policies.remove(uuid)
+        self.policies.remove(uuid)?;
+        self.weights.remove(uuid);
+        Ok(())
     }
 
     pub fn policy(&self, uuid: Uuid) -> Result<&Arc<Value>, Error> {
@@ -139,6 +156,7 @@ impl Store {
         room(
             "attachment points",
             self.policies.points().len(),
+            1,
             MAX_POINTS,
         )?;
         self.policies.points_mut().add(name);
@@ -178,8 +196,9 @@ impl Store {
         let count = list
             .map_err(|problem| InvalidObject::new(kind, object, problem))?
             .len();
-        let others = self.policies.rules_but(replaced).count();
-        room("rules", others + count.saturating_sub(1), MAX_RULES)?;
+        let others = self.policies.rules();
+        let others = others.filter(|(ruleset, _)| *ruleset != replaced).count();
+        room("rules", others, count, MAX_RULES)?;
         let rules = object.get_mut("policies").and_then(Value::as_array_mut);
         let mut accepted = Vec::with_capacity(count);
         for object in rules.into_iter().flatten() {
@@ -190,6 +209,12 @@ impl Store {
                 set_uuid(object, self.fresh_uuid());
             }
             let rule = StoredRule::parse(object)?;
+            if rule.rule.uuid == DEFAULT_ACTION {
+                return Err(Error::RuleUuidTaken {
+                    rule: rule.rule.name,
+                    uuid: rule.rule.uuid,
+                });
+            }
             self.check_references(&rule)?;
             if let Value::Object(object) = object {
                 rule::echo(object);
@@ -199,9 +224,10 @@ impl Store {
         let mut uuids = BTreeSet::new();
         let mut taken = accepted.iter().find(|rule| !uuids.insert(rule.rule.uuid));
         if taken.is_none() {
-            let others: Vec<_> = self
-                .policies
-                .rules_but(replaced)
+            let rules = self.policies.rules();
+            let others = rules.filter(|(ruleset, _)| *ruleset != replaced);
+            let others: Vec<_> = others
+                .map(|(_, rule)| rule)
                 .filter(|rule| uuids.contains(&rule.rule.uuid))
                 .map(|rule| rule.rule.uuid)
                 .collect();
@@ -221,7 +247,8 @@ impl Store {
     fn check_references(&self, rule: &StoredRule) -> Result<(), Error> {
         let name = || rule.rule.name.clone();
         for (group, web) in rule.references() {
-            if self.app_domains.is_web(group) != Some(web) {
+            let mirrored = || self.mirrored.get(&group).copied();
+            if self.app_domains.is_web(group).or_else(mirrored) != Some(web) {
                 return Err(Error::UnknownGroup {
                     rule: name(),
                     kind: if web { "web group" } else { "smart group" },

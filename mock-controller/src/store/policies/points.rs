@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::super::Error;
-use crate::{policy::AttachmentPoint, translate::K8S_ATTACHMENT_POINT};
+use crate::policy::{AttachmentPoint, K8S_ATTACHMENT_POINT};
 
 /// The controller's own points. The uuids of the first two are public; that of the third is not, and continues the row.
 const BUILT_IN: [(AttachmentPoint, Uuid); 4] = [

@@ -173,7 +173,7 @@ fn one_object_per_attachment_point() {
 
 #[rstest]
 #[case::unknown(json!({"attach_to": Uuid::max()}), "does not exist")]
-#[case::kubernetes(json!({"attach_to": crate::translate::K8S_ATTACHMENT_POINT}), "belongs to the controller")]
+#[case::kubernetes(json!({"attach_to": crate::policy::K8S_ATTACHMENT_POINT}), "belongs to the controller")]
 #[case::no_uuid(json!({"attach_to": "TERRAFORM_BEFORE_UI_MANAGED"}), "`attach_to` is not a uuid")]
 #[case::no_name(json!({"name": null}), "`name` is missing")]
 #[case::both(json!({"sub_policies": [{"list": Uuid::max(), "priority": 1}]}), "both policies and sub_policies")]
@@ -195,6 +195,8 @@ fn rulesets_that_are_refused(#[case] change: Value, #[case] expected: &str) {
 #[case::list(json!([{"list": Uuid::max(), "priority": 1}]), "does not exist")]
 #[case::block(json!([{"block": Uuid::max(), "priority": 1}]), "does not exist")]
 #[case::point(json!([{"attachment_point": {"name": "p", "uuid": Uuid::max()}, "priority": 1}]), "does not exist")]
+#[case::kubernetes(json!([{"attachment_point": {"uuid": crate::policy::K8S_ATTACHMENT_POINT}}]), "no group can hold it")]
+#[case::kubernetes_by_name(json!([{"attachment_point": {"name": "K8S_POLICY_LIST"}}]), "no group can hold it")]
 #[case::two(json!([{"list": Uuid::max(), "block": Uuid::max(), "priority": 1}]), "one of list, block, attachment_point")]
 #[case::none(json!([{"priority": 1}]), "one of list, block, attachment_point")]
 #[case::nameless(json!([{"attachment_point": {}, "priority": 1}]), "a name or a uuid")]

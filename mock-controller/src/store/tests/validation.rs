@@ -1,7 +1,12 @@
 //! What is refused, in whose words, and what is accepted though this fake cannot resolve it.
 
+use std::net::Ipv4Addr;
+
 use super::*;
-use crate::policy::{DefaultAction, Inventory, Selector};
+use crate::policy::{
+    Action, Application, DefaultAction, FiveTuple, Inventory, Protocol, Selector, Snapshot,
+    Switches,
+};
 
 fn with(mut rule: Value, change: Value) -> Value {
     for (key, value) in change.as_object().unwrap() {
@@ -128,8 +133,7 @@ fn a_group_keeps_its_kind_and_its_uuid() {
 #[case::web_group_as_source(json!({"src_ads": [ALL_WEB]}), "no smart group")]
 #[case::smart_group_as_name(json!({"web_filters": [ANYWHERE]}), "no web group")]
 #[case::number_as_group(json!({"src_ads": [1]}), "`src_ads` holds something that is not a string")]
-#[case::no_source(json!({"src_ads": null}), "no source groups")]
-#[case::no_destination(json!({"dst_ads": []}), "no destination groups")]
+#[case::of_the_default_action(json!({"uuid": crate::policy::DEFAULT_ACTION}), "belongs to another rule")]
 #[case::name(json!({"name": ""}), "`name` is empty")]
 #[case::action(json!({"action": "BLOCK"}), "action `BLOCK`")]
 #[case::no_action(json!({"action": null}), "`action` is missing")]
@@ -173,12 +177,87 @@ fn rules_that_are_refused(#[case] change: Value, #[case] expected: &str) {
 #[case::inspection(json!({"action": "INTRUSION_DETECTION_PERMIT", "decrypt_policy": "DECRYPT_ALLOWED", "egress_path": "EGRESS_PATH_LOCAL"}))]
 #[case::profiles(json!({"tls_profile": SYSTEM_TLS_PROFILE, "log_profile": "def000ad-7000-0000-0000-000000000003"}))]
 #[case::empty_profiles(json!({"tls_profile": "", "log_profile": ""}))]
+#[case::no_source(json!({"src_ads": null}))]
+#[case::no_destination(json!({"dst_ads": []}))]
 fn rules_that_are_accepted(#[case] change: Value) {
     let mut store = Store::default();
     store
         .set_policy_list(vec![with(rule("r", 1), change)])
         .unwrap();
     assert_eq!(contributed(&store).lists[0].rules.len(), 1);
+}
+
+/// With `null` there is nothing to compare a flow with.
+#[test]
+fn a_rule_without_sources_or_destinations_matches_nothing() {
+    for side in ["src_ads", "dst_ads"] {
+        let mut store = Store::default();
+        store
+            .set_policy_list(vec![with(
+                rule("r", 1),
+                json!({ side: null, "action": "DENY" }),
+            )])
+            .unwrap();
+        assert_eq!(store.policy_list()["policies"][0][side], Value::Null);
+        let (policy, switches) = (contributed(&store), Switches::default());
+        let snapshot = Snapshot::compile(1, &policy, &Inventory::default(), &switches);
+        let flow = FiveTuple {
+            protocol: Protocol::Tcp,
+            source: Ipv4Addr::new(10, 0, 0, 1).into(),
+            source_port: 1,
+            destination: Ipv4Addr::new(198, 51, 100, 1).into(),
+            destination_port: 443,
+        };
+        let verdict = snapshot.decide(&flow, &Application::Other);
+        assert_eq!(verdict.action, Action::Permit, "{side}");
+    }
+}
+
+#[test]
+fn a_list_that_is_null_is_empty() {
+    let mut store = Store::default();
+    store.put_policy_list(json!({"policies": null})).unwrap();
+    assert_eq!(**store.policy_list(), json!({"policies": []}));
+}
+
+#[rstest]
+#[case::action_alone(json!({"action": "deny"}), json!({"action": "deny", "logging": false, "log_profile": ""}))]
+#[case::nulls(json!({"action": "DENY", "logging": null, "log_profile": null, "more": 1}),
+    json!({"action": "DENY", "logging": false, "log_profile": ""}))]
+fn the_default_action_has_all_its_fields(#[case] sent: Value, #[case] read: Value) {
+    let mut store = Store::default();
+    store.set_default_action_rule(sent).unwrap();
+    assert_eq!(**store.default_action_rule(), read);
+}
+
+#[test]
+fn a_cluster_that_groups_name_keeps_its_id() {
+    let cluster = |id: &str| json!({"cluster_id": id, "credential": {"use_csp_credentials": true}});
+    let mut store = Store::default();
+    let id = store.create_kubernetes_cluster(cluster("x")).unwrap();
+    store.update_kubernetes_cluster(&id, cluster("y")).unwrap();
+    store
+        .create_app_domain(group(json!({"type": "k8s", "k8s_cluster_id": "y"})))
+        .unwrap();
+    let refused = store
+        .update_kubernetes_cluster(&id, cluster("z"))
+        .unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("cluster is still used in smart groups: g"),
+        "{refused}"
+    );
+    store.update_kubernetes_cluster(&id, cluster("y")).unwrap();
+}
+
+#[test]
+fn what_adds_nothing_is_never_too_much() {
+    assert!(room("rules", 5, 0, 5).is_ok());
+    assert!(room("rules", 6, 0, 5).is_ok());
+    assert!(room("rules", 4, 1, 5).is_ok());
+    assert!(room("rules", 5, 1, 5).is_err());
+    assert!(room("rules", 0, 6, 5).is_err());
 }
 
 #[test]
@@ -231,6 +310,10 @@ fn tls_profiles_that_are_refused(#[case] object: Value, #[case] expected: &str) 
 #[rstest]
 #[case::exec(&KUBE_CONFIG.replace("token: thisisnotasecret", "exec: {apiVersion: client.authentication.k8s.io/v1, command: rm}"))]
 #[case::auth_provider(&KUBE_CONFIG.replace("token: thisisnotasecret", "auth-provider: {name: gcp}"))]
+#[case::token_file(&KUBE_CONFIG.replace("token: thisisnotasecret", "tokenFile: /etc/hostname"))]
+#[case::certificate_file(&KUBE_CONFIG.replace("token: thisisnotasecret", "client-certificate: /etc/hostname"))]
+#[case::key_file(&KUBE_CONFIG.replace("token: thisisnotasecret", "client-key: /etc/hostname"))]
+#[case::authority_file(&KUBE_CONFIG.replace("  name: mycluster", "    certificate-authority: /etc/hostname\n  name: mycluster"))]
 #[case::broken(&format!("{KUBE_CONFIG}    exec:\n      command: rm\n        args: [\"-rf\", \"/\"]\napiVersion: v1\n"))]
 #[case::text("hello")]
 #[case::no_context(&KUBE_CONFIG.replace("current-context: muser@mycluster\n", ""))]
