@@ -26,7 +26,8 @@ use hyper::{
     body::Bytes,
     header::{CONTENT_TYPE, HeaderValue},
 };
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 use crate::controller::Controller;
 
@@ -110,15 +111,19 @@ fn not_implemented(method: &str, path: &str) -> Response<Bytes> {
         "an endpoint was called that this fake does not have"
     );
     let message = format!("this fake controller has no {method} {path}");
-    answer(
-        StatusCode::NOT_IMPLEMENTED,
-        &json!({"return": false, "reason": message, "message": message}),
-    )
+    failure(StatusCode::NOT_IMPLEMENTED, &message)
+}
+
+/// A refusal with the keys of both families.
+fn failure(status: StatusCode, message: &str) -> Response<Bytes> {
+    let body = json!({"return": false, "reason": message, "message": message});
+    answer(status, &body)
 }
 
 /// A response with a JSON body. Clients look for session texts only where the content type says JSON (section 1.1).
-fn answer(status: StatusCode, body: &Value) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(body.to_string()));
+fn answer<T: Serialize + ?Sized>(status: StatusCode, body: &T) -> Response<Bytes> {
+    let body = serde_json::to_vec(body).expect("invariant: JSON values serialize");
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     response
         .headers_mut()

@@ -26,7 +26,7 @@ use hyper::{Request, Response, StatusCode, body::Bytes};
 use serde_json::{Value, json};
 
 use self::parameters::Parameters;
-use super::{Api, Called, answer};
+use super::{Api, Called, answer, failure};
 
 /// Characters of an action's name that are repeated in logs and answers.
 const MAX_ACTION: usize = 64;
@@ -117,9 +117,9 @@ pub(super) fn handle(api: &Api, request: &Request<Bytes>, now: Instant) -> Respo
         Ok(body) => answer(StatusCode::OK, &body),
         Err(refusal) => {
             let reason = refusal.to_string();
-            let body = json!({"return": false, "reason": reason, "message": reason});
+            let response = failure(refusal.status(), &reason);
             called.refused = Some(reason);
-            answer(refusal.status(), &body)
+            response
         }
     };
     response.extensions_mut().insert(called);

@@ -24,11 +24,7 @@ mod uri;
 
 use std::time::Instant;
 
-use hyper::{
-    Method, Request, Response, StatusCode,
-    body::Bytes,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
-};
+use hyper::{Method, Request, Response, StatusCode, body::Bytes, header::AUTHORIZATION};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -158,12 +154,7 @@ fn uuid(text: &str, missing: fn(String) -> store::Error) -> Result<Uuid, Failure
 }
 
 fn ok<T: Serialize + ?Sized>(body: &T) -> Answer {
-    let body = serde_json::to_vec(body).expect("invariant: JSON values serialize");
-    let mut response = Response::new(Bytes::from(body));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+    Ok(answer(StatusCode::OK, body))
 }
 
 /// The answer to what returns nothing. Clients read no body here.

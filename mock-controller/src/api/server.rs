@@ -6,6 +6,8 @@
 //! sends. A panic in a handler is answered 500 and leaves the connection open, because clients of this API take a
 //! dropped connection worse than an error (section 10, trap 2).
 
+mod body;
+
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -14,31 +16,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Body, Bytes, Incoming},
-    header::{CONNECTION, EXPECT, HeaderValue},
+    body::{Bytes, Incoming},
+    header::EXPECT,
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     task::JoinHandle,
 };
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Api, Called, answer, tls};
+use self::body::{Budget, Sent};
+use super::{Api, Called, failure, tls};
 
 /// Bodies up to this size, in bytes, are handled on the thread that reads them, and count in no total.
 const SMALL_BODY: usize = 64 << 10;
-/// The unit in which large bodies are counted, in bytes.
-const UNIT: usize = 1 << 10;
 
 /// Characters of a path or a reason that the log repeats.
 const MAX_LOGGED: usize = 300;
@@ -50,7 +50,8 @@ pub struct Limits {
     pub connections: usize,
     /// Size of one body in bytes. A policy list of 5,000 rules is a few megabytes.
     pub body: usize,
-    /// Memory of all large bodies together, in bytes. What does not fit is answered 503.
+    /// Memory of all large bodies together, responses and what becomes of JSON among them, in bytes. What does not fit
+    /// is answered 503.
     pub bodies: usize,
     /// From the accepted connection to the end of the TLS handshake.
     pub handshake: Duration,
@@ -58,6 +59,8 @@ pub struct Limits {
     pub head: Duration,
     /// From the first byte of a body to its last one.
     pub body_time: Duration,
+    /// How long a client may take nothing of its response.
+    pub stall: Duration,
     /// What running requests have when the server stops.
     pub grace: Duration,
 }
@@ -71,6 +74,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(60),
             body_time: Duration::from_secs(60),
+            stall: Duration::from_secs(30),
             grace: Duration::from_secs(5),
         }
     }
@@ -126,7 +130,7 @@ impl Server {
         let address = listener.local_addr().map_err(refused)?;
         let cancel = CancellationToken::new();
         let (tls, stop) = (identity.server, cancel.clone());
-        let running = tokio::spawn(serve_with(api, listener, tls, limits, stop));
+        let running = tokio::spawn(serve(api, listener, tls, limits, stop));
         Ok(Self {
             address,
             ca_pem: identity.ca_pem,
@@ -158,17 +162,7 @@ impl Drop for Server {
 }
 
 /// Serves until cancelled.
-pub async fn serve(
-    api: Arc<Api>,
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    cancel: CancellationToken,
-) {
-    serve_with(api, listener, tls, Limits::default(), cancel).await;
-}
-
-/// [`serve`] with other limits.
-pub async fn serve_with(
+async fn serve(
     api: Arc<Api>,
     listener: TcpListener,
     tls: Arc<ServerConfig>,
@@ -179,7 +173,7 @@ pub async fn serve_with(
     let host = Arc::new(Host {
         api,
         acceptor: TlsAcceptor::from(tls),
-        bodies: Arc::new(Semaphore::new(limits.bodies / UNIT)),
+        budget: Budget::new(limits.bodies),
         limits,
     });
     let connections = TaskTracker::new();
@@ -214,15 +208,19 @@ pub async fn serve_with(
 struct Host {
     api: Arc<Api>,
     acceptor: TlsAcceptor,
-    /// Units of [`UNIT`] bytes that large bodies may still take.
-    bodies: Arc<Semaphore>,
+    budget: Budget,
     limits: Limits,
 }
 
 impl Host {
     async fn connection(self: Arc<Self>, stream: TcpStream, cancel: CancellationToken) {
         let _ = stream.set_nodelay(true);
-        let handshake = tokio::time::timeout(self.limits.handshake, self.acceptor.accept(stream));
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(self.limits.stall));
+        let handshake = tokio::time::timeout(
+            self.limits.handshake,
+            self.acceptor.accept(Box::pin(stream)),
+        );
         let stream = match cancel.run_until_cancelled(handshake).await {
             Some(Ok(Ok(stream))) => stream,
             Some(Ok(Err(error))) => {
@@ -234,7 +232,7 @@ impl Host {
         let limits = self.limits;
         let service = service_fn(move |request| {
             let host = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(host.respond(request).await.map(Full::new)) }
+            async move { Ok::<_, Infallible>(host.respond(request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -256,12 +254,12 @@ impl Host {
     }
 
     /// Reads the rest of a request, has it answered, and logs the call.
-    async fn respond(&self, request: Request<Incoming>) -> Response<Bytes> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<Sent> {
         let start = Instant::now();
         let (head, body) = request.into_parts();
         let expects = head.headers.contains_key(EXPECT);
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
-        let response = match self.read(body, expects).await {
+        let response = match self.budget.read(body, expects, &self.limits).await {
             Ok((body, counted)) => {
                 let large = body.len() > SMALL_BODY;
                 let request = Request::from_parts(head, body);
@@ -282,70 +280,7 @@ impl Host {
             Err(refusal) => refusal.response(),
         };
         log(&method, &path, &response, start.elapsed());
-        response
-    }
-
-    async fn read(
-        &self,
-        body: Incoming,
-        expects: bool,
-    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
-        let announced = body.size_hint().lower();
-        let limit = self.limits.body as u64;
-        // A client that waits for leave to send has sent nothing yet, and one that announces far too much is not
-        // worth its bytes. Others are read to their end, or the answer would be lost with the connection's reset.
-        if announced > limit && (expects || announced > 2 * limit) {
-            return Err(Refusal::TooLarge(self.limits.body));
-        }
-        tokio::time::timeout(self.limits.body_time, self.read_all(body))
-            .await
-            .unwrap_or(Err(Refusal::TooSlow(self.limits.body_time)))
-    }
-
-    async fn read_all(
-        &self,
-        mut body: Incoming,
-    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
-        let mut read = Vec::new();
-        let mut counted: Option<OwnedSemaphorePermit> = None;
-        let mut length = 0_usize;
-        let mut refusal = None;
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| Refusal::CutOff)?.into_data() else {
-                continue;
-            };
-            length = length.saturating_add(data.len());
-            if length > 2 * self.limits.body {
-                return Err(Refusal::TooLarge(self.limits.body));
-            }
-            if length > self.limits.body {
-                refusal = Some(Refusal::TooLarge(self.limits.body));
-            }
-            if refusal.is_none() && length > SMALL_BODY {
-                // Counted in full once it is large; a vector that grows may have twice its length.
-                let wanted = (2 * length).div_ceil(UNIT);
-                let had = counted
-                    .as_ref()
-                    .map_or(0, OwnedSemaphorePermit::num_permits);
-                let more = u32::try_from(wanted.saturating_sub(had)).unwrap_or(u32::MAX);
-                match Arc::clone(&self.bodies).try_acquire_many_owned(more) {
-                    Ok(permit) => match &mut counted {
-                        Some(counted) => counted.merge(permit),
-                        None => counted = Some(permit),
-                    },
-                    Err(_) => refusal = Some(Refusal::Busy),
-                }
-            }
-            if refusal.is_some() {
-                (read, counted) = (Vec::new(), None);
-            } else {
-                read.extend_from_slice(&data);
-            }
-        }
-        match refusal {
-            Some(refusal) => Err(refusal),
-            None => Ok((Bytes::from(read), counted)),
-        }
+        self.budget.send(response)
     }
 }
 
@@ -382,41 +317,4 @@ fn broken() -> Response<Bytes> {
     tracing::error!("a call met a defect of this fake controller; its panic is above");
     let message = "this fake controller has a defect; its log says where";
     failure(StatusCode::INTERNAL_SERVER_ERROR, message)
-}
-
-/// Why a body was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum Refusal {
-    #[error("the request body is larger than {0} bytes; send less at a time")]
-    TooLarge(usize),
-    #[error("the request body did not arrive within {0:?}; send it faster")]
-    TooSlow(Duration),
-    #[error("the request body ended before its announced length")]
-    CutOff,
-    #[error("too many large requests at a time; try again")]
-    Busy,
-}
-
-impl Refusal {
-    fn response(self) -> Response<Bytes> {
-        let status = match self {
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::CutOff => StatusCode::BAD_REQUEST,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        let mut response = failure(status, &self.to_string());
-        if self != Self::Busy {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-        response
-    }
-}
-
-fn failure(status: StatusCode, message: &str) -> Response<Bytes> {
-    answer(
-        status,
-        &json!({"return": false, "reason": message, "message": message}),
-    )
 }

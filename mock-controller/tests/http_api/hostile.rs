@@ -269,3 +269,63 @@ async fn half_a_request_changes_nothing() {
     }
     still_right(&world).await;
 }
+
+/// A text of two bytes per value is many times as much once it is read: that is what is counted.
+#[tokio::test]
+async fn json_of_many_values_is_413_before_it_is_read() {
+    let world = impatient_world().await;
+    let mut client = configured(&world).await;
+    let profile = |values: usize| {
+        let body = json!({"display_name": "p", "certificate_validation": "CERTIFICATE_VALIDATION_NONE",
+            "verify_sni": true, "extra": vec![0; values]});
+        body.to_string()
+    };
+    let (status, body) = client
+        .raw_json("/v2.5/api/dcf/tls-profile", profile(100_000))
+        .await;
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{body}");
+    // A refused body ends its connection.
+    let mut client = world.client().await;
+    let (status, body) = client
+        .raw_json("/v2.5/api/dcf/tls-profile", profile(10_000))
+        .await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    still_right(&world).await;
+}
+
+/// Who asks for much and takes nothing of it gives its place up.
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_response_is_cut() {
+    let limits = Limits {
+        connections: 4,
+        stall: Duration::from_millis(300),
+        body: 16 << 20,
+        bodies: 64 << 20,
+        ..impatient()
+    };
+    let world = World::start_with(limits, Duration::from_secs(3600)).await;
+    let mut client = configured(&world).await;
+    // More than any socket's buffer.
+    let profile = json!({"display_name": "p".repeat(12 << 20), "certificate_validation": "CERTIFICATE_VALIDATION_NONE",
+        "verify_sni": true});
+    let (status, body) = client
+        .raw_json("/v2.5/api/dcf/tls-profile", profile.to_string())
+        .await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let cid = client.cid.clone();
+    drop(client);
+    let mut stalled = Vec::new();
+    for _ in 0..4 {
+        let mut stream = deadline(world.stream()).await;
+        let request = format!(
+            "GET /v2.5/api/dcf/tls-profile HTTP/1.1\r\nHost: a\r\nAuthorization: cid {cid}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
+        stalled.push(stream);
+    }
+    // All places are taken until one of them is cut.
+    deadline(still_right(&world)).await;
+    let first = stalled.remove(0);
+    assert!(rest(first).await.len() < 12 << 20);
+}
