@@ -36,8 +36,19 @@ use self::server::Server;
 use crate::{
     fault::{Fault, Faults},
     record::{GatewayIdentity, LogRecord},
-    store::syslog::{RemoteSyslog, RemoteSyslogs},
+    store::syslog::{RemoteSyslog, RemoteSyslogs, Transport},
 };
+
+/// Whether a profile's certificates are such that records can be sent by them.
+///
+/// # Errors
+/// With what is wrong with them.
+pub fn check_certificates(profile: &RemoteSyslog) -> Result<(), tls::Error> {
+    match profile.transport {
+        Transport::Tls => tls::client_config(profile).map(drop),
+        Transport::Udp | Transport::Tcp => Ok(()),
+    }
+}
 
 /// Records that are taken and written at once.
 const BATCH: usize = 256;

@@ -50,8 +50,8 @@ enum Refusal {
     Expired(String),
     #[error(transparent)]
     Malformed(#[from] parameters::Malformed),
-    #[error("this fake controller has no action {0}")]
-    UnknownAction(String),
+    #[error("this fake controller has no action {action} of {path}")]
+    UnknownAction { action: String, path: String },
 }
 
 impl Refusal {
@@ -66,7 +66,7 @@ impl Refusal {
                 StatusCode::OK
             }
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::UnknownAction(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::UnknownAction { .. } => StatusCode::NOT_IMPLEMENTED,
         }
     }
 }
@@ -74,6 +74,8 @@ impl Refusal {
 /// One action under way.
 struct Call<'a> {
     api: &'a Api,
+    /// `/v1/api` or `/v2/api`.
+    path: &'a str,
     parameters: &'a Parameters,
 }
 
@@ -87,13 +89,18 @@ impl<'a> Call<'a> {
         self.optional(name).ok_or(Refusal::Missing(name))
     }
 
-    /// `results` of an action that is done: the id of the request if it was asked for asynchronously, else `text`.
-    fn done(&self, text: String) -> Value {
-        if self.optional("async") == Some("true") {
-            let id = self.api.controller.configure(|store| store.finish_task());
-            return id.into();
+    /// `results` of an action that is done: the id of the request if it was asked for asynchronously.
+    fn done(&self, action: &str, results: Value) -> Value {
+        let reads = ["get_", "list_", "show_", "check_"];
+        let writes = !reads.iter().any(|prefix| action.starts_with(prefix));
+        if writes && self.optional("async") == Some("true") {
+            return self
+                .api
+                .controller
+                .configure(|store| store.finish_task())
+                .into();
         }
-        text.into()
+        results
     }
 }
 
@@ -106,8 +113,12 @@ pub(super) fn handle(api: &Api, request: &Request<Bytes>, now: Instant) -> Respo
             action = given.chars().take(MAX_ACTION).collect();
             perform(api, request, &parameters, given, now)
         });
-    if let Err(Refusal::UnknownAction(action)) = &result {
-        tracing::warn!(?action, "an action was called that this fake does not have");
+    if let Err(Refusal::UnknownAction { action, path }) = &result {
+        tracing::warn!(
+            ?action,
+            path,
+            "an action was called that this fake does not have"
+        );
     }
     let mut called = Called {
         action,
@@ -134,7 +145,11 @@ fn perform(
     action: &str,
     now: Instant,
 ) -> Result<Value, Refusal> {
-    let call = Call { api, parameters };
+    let call = Call {
+        api,
+        path: request.uri().path(),
+        parameters,
+    };
     match action {
         "" => Err(Refusal::Missing("action")),
         "get_api_token" => Ok(success(json!({"api_token": api.sessions.api_token(now)}))),
@@ -156,7 +171,8 @@ fn perform(
             if !api.sessions.check(cid, now) {
                 return Err(Refusal::Expired(cid.chars().take(MAX_ACTION).collect()));
             }
-            results(&call, action).map(success)
+            let results = results(&call, action)?;
+            Ok(success(call.done(action, results)))
         }
     }
 }
@@ -198,9 +214,10 @@ fn results(call: &Call<'_>, action: &str) -> Result<Value, Refusal> {
         "get_private_mode_info" => Err(Refusal::Reason(
             "private mode is not available on this fake controller".to_owned(),
         )),
-        other => Err(Refusal::UnknownAction(
-            other.chars().take(MAX_ACTION).collect(),
-        )),
+        other => Err(Refusal::UnknownAction {
+            action: other.chars().take(MAX_ACTION).collect(),
+            path: call.path.to_owned(),
+        }),
     }
 }
 

@@ -22,6 +22,9 @@ use crate::{
 /// Most records that one packet can lead to without asking for room again.
 const RECORDS_PER_PACKET: usize = 64;
 
+/// Watch rules of which one decision leaves records; of further ones that match it leaves none.
+const WATCHED_PER_DECISION: usize = RECORDS_PER_PACKET / 2;
+
 pub(super) struct Core {
     pub(super) config: Config,
     pub(super) counters: Counters,
@@ -77,8 +80,18 @@ impl Core {
         self.set_policy(Arc::new(policy));
     }
 
-    pub(super) fn first_packet(&self, flow: &FiveTuple) -> Evaluation {
-        self.policy.evaluate(flow, None)
+    pub(super) fn first_packet(&mut self, flow: &FiveTuple) -> Evaluation {
+        let mut evaluation = self.policy.evaluate(flow, None);
+        self.bound(&mut evaluation.watched);
+        evaluation
+    }
+
+    /// What the log has room for beside the verdict: that is never the record that is left out.
+    fn bound(&mut self, watched: &mut Vec<Verdict>) {
+        for _ in WATCHED_PER_DECISION..watched.len() {
+            self.counters.drop(DropReason::RecordLimit);
+        }
+        watched.truncate(WATCHED_PER_DECISION);
     }
 
     /// The verdict on a flow whose application is known, and the watch rules that matched.
@@ -87,7 +100,8 @@ impl Core {
         flow: &FiveTuple,
         application: &Application,
     ) -> (Verdict, Vec<Verdict>) {
-        let evaluation = self.policy.evaluate(flow, Some(application));
+        let mut evaluation = self.policy.evaluate(flow, Some(application));
+        self.bound(&mut evaluation.watched);
         let mut verdict = match evaluation.outcome {
             FirstPacket::Decided(verdict) => verdict,
             FirstPacket::Inspect => self.policy.decide(flow, application),

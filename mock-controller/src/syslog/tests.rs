@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rstest::rstest;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -336,21 +336,13 @@ async fn a_server_that_never_reads_does_not_hold_the_end_up() {
 }
 
 #[rstest]
-#[case::no_authority(None, None, None)]
-#[case::no_pem(Some("no certificate"), None, None)]
-#[case::half_an_identity(Some(""), Some("certificate"), None)]
+#[case::no_authority(None)]
+#[case::no_pem(Some("no certificate"))]
 #[tokio::test]
-async fn a_profile_that_cannot_be_used_sends_nothing(
-    #[case] authority: Option<&str>,
-    #[case] certificate: Option<&str>,
-    #[case] key: Option<&str>,
-) {
+async fn a_profile_that_cannot_be_used_sends_nothing(#[case] authority: Option<&str>) {
     let (listener, port) = listen().await;
-    let owned = |text: Option<&str>| text.map(str::to_owned);
     let profile = RemoteSyslog {
-        ca_certificate: owned(authority),
-        public_certificate: owned(certificate),
-        private_key: owned(key),
+        ca_certificate: authority.map(str::to_owned),
         ..profile(9, port, Transport::Tls)
     };
     let gateway = Running::start([profile], Limits::default());
@@ -359,6 +351,34 @@ async fn a_profile_that_cannot_be_used_sends_nothing(
     assert_eq!((counts.sent, counts.dropped), (0, 3));
     let listener = listener.into_std().unwrap();
     assert!(listener.accept().is_err());
+}
+
+/// `x` is an identity that is right but for what the case takes away.
+#[rstest]
+#[case::right(|_: &mut RemoteSyslog| {}, "")]
+#[case::no_authority(|x: &mut RemoteSyslog| x.ca_certificate = None, "no CA certificate")]
+#[case::no_pem(|x: &mut RemoteSyslog| x.ca_certificate = Some("nonsense".to_owned()), "ca_certificate holds no PEM certificate")]
+#[case::no_certificate(|x: &mut RemoteSyslog| x.public_certificate = Some(String::new()), "public_certificate holds no PEM certificate")]
+#[case::half_an_identity(|x: &mut RemoteSyslog| x.private_key = None, "without a private key")]
+#[case::the_other_half(|x: &mut RemoteSyslog| x.public_certificate = None, "without a certificate")]
+#[case::no_key(|x: &mut RemoteSyslog| x.private_key = Some("nonsense".to_owned()), "private_key holds no PEM private key")]
+#[case::another_key(|x: &mut RemoteSyslog| x.private_key = Some(identity().key), "do not fit")]
+fn what_is_wrong_with_certificates_is_said(
+    #[case] change: fn(&mut RemoteSyslog),
+    #[case] says: &str,
+) {
+    let own = identity();
+    let mut profile = RemoteSyslog {
+        ca_certificate: Some(own.authority),
+        public_certificate: Some(own.certificate),
+        private_key: Some(own.key),
+        ..profile(9, 6514, Transport::Tls)
+    };
+    change(&mut profile);
+    let result = check_certificates(&profile);
+    assert_eq!(result.is_ok(), says.is_empty(), "{result:?}");
+    let said = result.map_or_else(|error| error.to_string(), |()| String::new());
+    assert!(said.contains(says), "{said}");
 }
 
 /// A CA, and what it issued to `127.0.0.1` for either side.
@@ -390,13 +410,11 @@ fn identity() -> Identity {
 /// A server that takes clients of `clients` alone, where that is given.
 fn server(own: &Identity, clients: Option<&Identity>) -> tokio_rustls::TlsAcceptor {
     let certificates = |pem: &str| {
-        rustls_pemfile::certs(&mut pem.as_bytes())
+        CertificateDer::pem_slice_iter(pem.as_bytes())
             .collect::<Result<Vec<_>, _>>()
             .unwrap()
     };
-    let key: PrivateKeyDer<'static> = rustls_pemfile::private_key(&mut own.key.as_bytes())
-        .unwrap()
-        .unwrap();
+    let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()

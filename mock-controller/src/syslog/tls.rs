@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -9,7 +10,7 @@ use crate::store::syslog::RemoteSyslog;
 
 /// Why a profile can't be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub enum Error {
     #[error(
         "its profile asks for TLS and has no CA certificate to know the server by: upload ca_certificate"
     )]
@@ -22,7 +23,7 @@ pub(super) enum Error {
     #[error("its {part} cannot be read as PEM: {source}")]
     Pem {
         part: &'static str,
-        source: std::io::Error,
+        source: pem::Error,
     },
     #[error(
         "its profile has a client certificate without a private key, or a key without a certificate: upload both"
@@ -56,7 +57,7 @@ pub(super) fn client_config(profile: &RemoteSyslog) -> Result<ClientConfig, Erro
 }
 
 fn certificates(part: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let parsed: Result<Vec<_>, _> = rustls_pemfile::certs(&mut pem.as_bytes()).collect();
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let parsed = parsed.map_err(|source| Error::Pem { part, source })?;
     if parsed.is_empty() {
         let expected = "certificate";
@@ -67,7 +68,8 @@ fn certificates(part: &'static str, pem: &str) -> Result<Vec<CertificateDer<'sta
 
 fn private_key(pem: &str) -> Result<PrivateKeyDer<'static>, Error> {
     let (part, expected) = ("private_key", "private key");
-    rustls_pemfile::private_key(&mut pem.as_bytes())
-        .map_err(|source| Error::Pem { part, source })?
-        .ok_or(Error::Empty { part, expected })
+    PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|source| match source {
+        pem::Error::NoItemsFound => Error::Empty { part, expected },
+        source => Error::Pem { part, source },
+    })
 }

@@ -12,7 +12,10 @@ use mock_controller::{
     },
     controller::{Controller, ControllerConfig},
 };
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -83,7 +86,7 @@ pub(crate) fn connector(
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> TlsConnector {
     let mut roots = RootCertStore::empty();
-    for certificate in rustls_pemfile::certs(&mut ca_pem.as_bytes()) {
+    for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         roots.add(certificate.unwrap()).unwrap();
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -19,7 +19,7 @@ pub(super) fn setup(call: &Call<'_>) -> Result<Value, Refusal> {
         .controller
         .configure(|store| store.create_account(account))
         .map_err(Refusal::because)?;
-    Ok(call.done(format!("Account {name} is set up")))
+    Ok(format!("Account {name} is set up").into())
 }
 
 /// What is not sent stays, but the access: it is by role or by key, as the call says.
@@ -38,7 +38,7 @@ pub(super) fn edit(call: &Call<'_>) -> Result<Value, Refusal> {
         .controller
         .configure(|store| store.edit_account(name, change))
         .map_err(Refusal::because)?;
-    Ok(call.done(format!("Account {name} is edited")))
+    Ok(format!("Account {name} is edited").into())
 }
 
 pub(super) fn delete(call: &Call<'_>) -> Result<Value, Refusal> {
@@ -47,7 +47,7 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Value, Refusal> {
         .controller
         .configure(|store| store.delete_account(name))
         .map_err(Refusal::because)?;
-    Ok(call.done(format!("Account {name} is deleted")))
+    Ok(format!("Account {name} is deleted").into())
 }
 
 pub(super) fn list(call: &Call<'_>) -> Value {

@@ -34,7 +34,7 @@ pub(super) fn create(call: &Call<'_>) -> Result<Value, Refusal> {
         .controller
         .configure(|store| store.create_spoke_gateway(gateway))
         .map_err(Refusal::because)?;
-    Ok(call.done(format!("Gateway {name} is created")))
+    Ok(format!("Gateway {name} is created").into())
 }
 
 pub(super) fn delete(call: &Call<'_>) -> Result<Value, Refusal> {
@@ -43,7 +43,7 @@ pub(super) fn delete(call: &Call<'_>) -> Result<Value, Refusal> {
         .controller
         .configure(|store| store.delete_spoke_gateway(name))
         .map_err(Refusal::because)?;
-    Ok(call.done(format!("Gateway {name} is deleted")))
+    Ok(format!("Gateway {name} is deleted").into())
 }
 
 /// No match is an empty list: that is how clients learn that a gateway is gone.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{Call, Refusal};
 use crate::store::syslog::{RemoteSyslog, Transport};
+use crate::syslog::check_certificates;
 
 /// The highest index; it is reserved for CoPilot, but may be set.
 const LAST_INDEX: u8 = 9;
@@ -28,13 +29,6 @@ pub(super) fn enable(call: &Call<'_>) -> Result<Value, Refusal> {
         return Err(Refusal::Reason(
             "give no certificates, ca_certificate alone, or ca_certificate, public_certificate and private_key".to_owned(),
         ));
-    }
-    for (name, certificate) in [("ca_certificate", &ca), ("public_certificate", &public)] {
-        if certificate.as_ref().is_some_and(|pem| !is_certificate(pem)) {
-            return Err(Refusal::Reason(format!(
-                "{name} holds no PEM certificate; send the content of the file"
-            )));
-        }
     }
     let protocol = call.required("protocol")?;
     let transport = match (protocol, &ca) {
@@ -69,6 +63,14 @@ pub(super) fn enable(call: &Call<'_>) -> Result<Value, Refusal> {
         public_certificate: public,
         private_key: private,
     };
+    check_certificates(&server)
+        .map_err(|error| Refusal::Reason(format!("remote syslog index {index}: {error}")))?;
+    if !server.template.is_empty() {
+        tracing::warn!(
+            index,
+            "the template is kept and not rendered: records have the default format"
+        );
+    }
     call.api.controller.configure(|store| {
         if store.remote_syslog().contains_key(&index) {
             return Err(Refusal::Reason(format!(
@@ -110,11 +112,4 @@ fn unfit(name: &'static str, value: &str, expected: &'static str) -> Refusal {
         value: value.chars().take(64).collect(),
         expected,
     }
-}
-
-/// Whether a client could trust what is in it.
-fn is_certificate(pem: &str) -> bool {
-    let mut unread = pem.as_bytes();
-    let mut certificates = rustls_pemfile::certs(&mut unread).peekable();
-    certificates.peek().is_some() && certificates.all(|certificate| certificate.is_ok())
 }

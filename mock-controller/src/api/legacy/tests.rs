@@ -126,7 +126,7 @@ fn what_it_does_not_have_it_says_loudly(#[case] action: &str) {
         assert_eq!(body["return"], false);
         assert_eq!(
             body["reason"],
-            format!("this fake controller has no action {action}")
+            format!("this fake controller has no action {action} of /v2/api")
         );
     }
 }
@@ -158,6 +158,21 @@ fn an_action_must_be_named() {
 fn long_names_are_not_repeated_in_full() {
     let (_, body) = Client::new().get(&format!("action={}", "a".repeat(5000)));
     assert!(body["reason"].as_str().unwrap().len() < 200);
+}
+
+/// Whatever is written can be asked for asynchronously; what is read is read.
+#[test]
+fn every_write_may_be_asynchronous() {
+    let client = Client::new();
+    let id =
+        results(client.form("action=enable_copilot_association&copilot_ip=10.0.0.4&async=true"));
+    let done = results(client.form(&format!(
+        "action=check_task_status&request_id={}",
+        id.as_str().unwrap()
+    )));
+    assert_eq!(done, "done");
+    let status = results(client.get("action=get_copilot_association_status&async=true"));
+    assert_eq!(status["ip"], "10.0.0.4");
 }
 
 #[test]

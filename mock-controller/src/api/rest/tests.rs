@@ -30,7 +30,10 @@ impl Client {
             .unwrap();
         let path = request.uri().path().strip_prefix("/v2.5/api/").unwrap();
         let response = respond(&self.0, &request, path);
-        assert_eq!(response.headers()[hyper::header::CONTENT_TYPE], "application/json");
+        assert_eq!(
+            response.headers()[hyper::header::CONTENT_TYPE],
+            "application/json"
+        );
         let body = serde_json::from_slice(response.body()).unwrap();
         (response.status().as_u16(), body)
     }

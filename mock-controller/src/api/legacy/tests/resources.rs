@@ -52,7 +52,7 @@ fn excluded_gateways_are_a_list() {
 #[rstest]
 #[case::udp("UDP", &[], Transport::Udp)]
 #[case::tcp("TCP", &[], Transport::Tcp)]
-#[case::tls("TLS", &[], Transport::Tls)]
+#[case::tls("TLS", &["ca_certificate"], Transport::Tls)]
 #[case::tcp_with_ca("TCP", &["ca_certificate"], Transport::Tls)]
 #[case::tls_with_all("TLS", &["ca_certificate", "public_certificate", "private_key"], Transport::Tls)]
 fn certificates_make_it_tls(
@@ -61,11 +61,20 @@ fn certificates_make_it_tls(
     #[case] expected: Transport,
 ) {
     let client = Client::new();
-    let pem = crate::api::tls::Identity::generate(&["localhost"])
-        .unwrap()
-        .ca_pem;
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (own.cert.pem(), own.signing_key.serialize_pem());
     let mut fields = syslog(&[("protocol", protocol)]);
-    fields.extend(certificates.iter().map(|name| (*name, pem.as_str())));
+    fields.extend(certificates.iter().map(|name| {
+        let is_key = *name == "private_key";
+        (
+            *name,
+            if is_key {
+                key.as_str()
+            } else {
+                certificate.as_str()
+            },
+        )
+    }));
     results(client.multipart(&fields));
     let status = results(client.get("action=get_remote_syslog_logging_status&index=9"));
     assert_eq!(status["protocol"], protocol);
@@ -90,6 +99,7 @@ fn certificates_make_it_tls(
 #[case::protocol(&[("protocol", "SCTP")], "`protocol` is `SCTP`")]
 #[case::no_server(&[("server", "")], "`server` is missing")]
 #[case::no_pem(&[("protocol", "TCP"), ("ca_certificate", "nonsense")], "ca_certificate holds no PEM")]
+#[case::tls_without_authority(&[("protocol", "TLS")], "no CA certificate")]
 #[case::key_alone(&[("private_key", "x")], "give no certificates")]
 #[case::no_ca(&[("private_key", "x"), ("public_certificate", "x")], "give no certificates")]
 fn unfit_syslog_servers_are_refused(
