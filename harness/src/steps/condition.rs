@@ -7,7 +7,7 @@ use cucumber::{given, then};
 use crate::evidence::{Event, Recorded, gateway_log};
 use crate::judge::Attempt;
 use crate::judge::Observations;
-use crate::judge::condition::{judge_masquerade_named, judge_own_addresses};
+use crate::judge::masquerade::{judge_masquerade_named, judge_own_addresses};
 use crate::world::{Failure, Scene, Step, World};
 
 #[given("the cluster masquerades its pods")]

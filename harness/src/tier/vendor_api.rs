@@ -15,6 +15,12 @@ use uuid::Uuid;
 /// What went wrong between the harness and the controller.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The harness could not make itself a client; nothing was asked.
+    #[error(
+        "the harness has no HTTP client for the firewall's controller: {0}; check what is to verify the controller's \
+         certificate"
+    )]
+    Client(#[source] reqwest::Error),
     /// No HTTP answer at all.
     #[error("the firewall's controller does not answer {call}: {source}")]
     Transport {
@@ -72,10 +78,7 @@ impl VendorApi {
             .tls_backend_preconfigured(trust)
             .no_proxy()
             .build()
-            .map_err(|source| Error::Transport {
-                call: "anything".to_owned(),
-                source,
-            })?;
+            .map_err(Error::Client)?;
         let api = Self {
             http,
             account,
@@ -264,7 +267,8 @@ impl VendorApi {
             source,
         };
         let answer = request.send().await.map_err(transport)?;
-        let answer: Value = answer.json().await.map_err(transport)?;
+        let answer = answer.bytes().await.map_err(transport)?;
+        let answer = parse(action, &answer)?;
         if answer["return"] == true {
             return Ok(answer);
         }
@@ -314,15 +318,16 @@ impl VendorApi {
         let response = request.send().await.map_err(transport)?;
         let status = response.status();
         let body = response.bytes().await.map_err(transport)?;
-        // The answer to a write may be empty.
-        let answer = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(answer);
+            // The answer to a write may be empty.
+            return match body.is_empty() {
+                true => Ok(Value::Null),
+                false => parse(&call(), &body),
+            };
         }
-        let reason = answer["message"].as_str().map_or_else(
-            || String::from_utf8_lossy(&body).into_owned(),
-            str::to_owned,
-        );
+        let answer: Option<Value> = serde_json::from_slice(&body).ok();
+        let message = answer.as_ref().and_then(|own| own["message"].as_str());
+        let reason = message.map_or_else(|| excerpt(&body), str::to_owned);
         Err(Error::Refused {
             call: call(),
             reason: format!("HTTP {}: {reason}", status.as_u16()),
@@ -338,7 +343,13 @@ impl VendorApi {
         let token = self.http.get(self.legacy_url());
         let token = token.form(&[("action", "get_api_token"), ("log_enable", "true")]);
         let answer = self.legacy_once("get_api_token", token).await?;
-        let token = answer["results"]["api_token"].as_str().unwrap_or_default();
+        let Some(token) = answer["results"]["api_token"].as_str() else {
+            return Err(Error::Unexpected {
+                call: "get_api_token".to_owned(),
+                expected: "api_token",
+                answer,
+            });
+        };
         let login = self
             .http
             .post(self.legacy_url())
@@ -366,3 +377,23 @@ impl VendorApi {
         format!("{}/v2/api", self.account.base)
     }
 }
+
+fn parse(call: &str, body: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(body).map_err(|_| Error::Unexpected {
+        call: call.to_owned(),
+        expected: "JSON",
+        answer: excerpt(body).into(),
+    })
+}
+
+/// The beginning of an answer that may be a page of a proxy.
+fn excerpt(body: &[u8]) -> String {
+    const CHARACTERS: usize = 200;
+    String::from_utf8_lossy(body)
+        .chars()
+        .take(CHARACTERS)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

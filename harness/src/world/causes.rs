@@ -38,7 +38,7 @@ impl Scene {
         };
         let Err(failure) = result else { return result };
         let results = causes.iter().map(|cause| {
-            let mut result = cause.stated();
+            let mut result = cause.result();
             result.reasons.push(failure.to_string());
             result
         });

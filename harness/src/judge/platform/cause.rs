@@ -13,7 +13,7 @@ use super::canary::TYPES;
 use super::path::{Bypass, bypass};
 use super::{ANSWERS, Stated, entries, list, permits};
 use crate::evidence::{Action, folder};
-use crate::judge::condition::{self, Masquerade};
+use crate::judge::masquerade::{self, Masquerade};
 use crate::judge::{Bearing, CheckResult, EvidenceLine, Observations, Seen, correlate};
 use crate::outcome::Outcome;
 
@@ -66,7 +66,7 @@ pub enum Cause {
 /// The prerequisites that are not met.
 #[must_use]
 pub fn causes(stated: &Stated, known: &Known, observations: &Observations) -> Vec<Cause> {
-    let masquerade = condition::masquerade(observations).map(Cause::Masquerade);
+    let masquerade = masquerade::masquerade(observations).map(Cause::Masquerade);
     let bypassed = bypass(&known.gateway, observations).map(|bypass| Cause::GatewayBypassed {
         bypass,
         gateway: known.gateway.clone(),
@@ -105,7 +105,7 @@ fn kubernetes(stated: &Stated, observations: &Observations) -> Option<Cause> {
         }
     }
     if let Seen::Read(clusters) = &stated.clusters
-        && entries(clusters, "clusters").next().is_none()
+        && entries(clusters, "clusters").is_some_and(<[Value]>::is_empty)
     {
         return Some(Cause::NotRegistered);
     }
@@ -298,7 +298,7 @@ impl Cause {
 
     /// The prerequisite's own result.
     #[must_use]
-    pub fn stated(&self) -> CheckResult {
+    pub fn result(&self) -> CheckResult {
         let (check, expected) = self.expected();
         let found = match self {
             Self::Masquerade(masquerade) => format!("{} ({})", self.in_words(), masquerade.record),
@@ -331,7 +331,7 @@ pub fn named(causes: &[Cause], results: Vec<CheckResult>) -> Vec<CheckResult> {
         explain(&mut result, causes);
         result
     });
-    causes.iter().map(Cause::stated).chain(blamed).collect()
+    causes.iter().map(Cause::result).chain(blamed).collect()
 }
 
 fn explain(result: &mut CheckResult, causes: &[Cause]) {

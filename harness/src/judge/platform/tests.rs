@@ -165,6 +165,67 @@ fn settings_differ() {
     }
 }
 
+/// A page of a proxy, an answer to another question, nothing at all.
+const NOT_THE_ANSWER: [fn() -> Value; 3] = [
+    || json!("<html>"),
+    || json!({"error": "try later"}),
+    || Value::Null,
+];
+
+#[rstest]
+#[case(judge_groups)]
+#[case(judge_permits)]
+#[case(judge_default_action)]
+#[case(judge_syslog)]
+#[case(judge_copilot)]
+#[case(judge_cluster)]
+fn an_unexpected_answer_is_not_held_against_the_design(#[case] judge: Judge) {
+    for answer in NOT_THE_ANSWER {
+        let result = judged(judge, &answered_by(answer()));
+        assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+        let reasons = result.reasons.join("\n");
+        assert!(reasons.contains("unexpected answer"), "{result}");
+    }
+}
+
+/// A controller whose every answer is this one.
+fn answered_by(answer: Value) -> Stated {
+    Stated {
+        groups: Seen::Read(answer.clone()),
+        policy_list: Seen::Read(answer.clone()),
+        rulesets: Seen::Read(answer.clone()),
+        default_action: Seen::Read(answer.clone()),
+        syslog: Seen::Read(answer.clone()),
+        copilot: Seen::Read(answer.clone()),
+        clusters: Seen::Read(answer),
+        ..as_designed()
+    }
+}
+
+/// A list in an envelope without entries is one.
+#[test]
+fn an_empty_collection_is_an_answer() {
+    for empty in [
+        json!([]),
+        json!({"clusters": []}),
+        json!({"clusters": null}),
+    ] {
+        let mut stated = as_designed();
+        stated.clusters = Seen::Read(empty);
+        let result = judged(judge_cluster, &stated);
+        assert_eq!(result.outcome, Outcome::Failed, "{result}");
+    }
+}
+
+/// Rules name groups by uuids: without the groups' names nothing can be said against them.
+#[test]
+fn permits_are_not_compared_with_groups_that_nobody_told() {
+    let mut stated = as_designed();
+    stated.groups = Seen::Unreadable("no answer in time".to_owned());
+    let result = judged(judge_permits, &stated);
+    assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+}
+
 fn canary() -> Value {
     json!({
         "metadata": {"namespace": "obot-mcp", "name": "canary", "generation": 1},
@@ -207,6 +268,17 @@ fn a_canary_is_gone_when_nothing_of_it_is_listed() {
         ..Stated::default()
     };
     assert!(judge_gone(&check, &canary(), &empty).passed());
+    let half = Stated {
+        groups: Seen::Unreadable("no answer in time".to_owned()),
+        ..empty.clone()
+    };
+    let result = judge_gone(&check, &canary(), &half);
+    assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+    let says = |text: &str| result.evidence.iter().any(|line| line.found.contains(text));
+    assert!(
+        says("no answer in time") && !says("nothing of it"),
+        "{result}"
+    );
     let never = json!({"metadata": {}});
     let result = judge_gone(&check, &never, &empty);
     assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
@@ -221,11 +293,15 @@ fn known() -> Known {
 }
 
 #[test]
-fn nothing_is_named_where_all_is_as_designed_or_nobody_said_anything() {
+fn nothing_is_named_where_all_is_as_designed_or_nobody_said_what_was_asked() {
     let none: Vec<Cause> = Vec::new();
     let observations = Observations::default();
     assert_eq!(causes(&as_designed(), &known(), &observations), none);
     assert_eq!(causes(&Stated::default(), &known(), &observations), none);
+    for answer in NOT_THE_ANSWER {
+        let found = causes(&answered_by(answer()), &known(), &observations);
+        assert_eq!(found, none);
+    }
 }
 
 #[rstest]

@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use super::condition::{judge_masquerade_named, judge_own_addresses, masquerade};
+use super::masquerade::{judge_masquerade_named, judge_own_addresses, masquerade};
 use super::open_question::{answer_whether_it_passes, answer_whether_it_was_cut};
 use super::platform::cause::{Cause, named};
 use super::platform::path::bypass;
