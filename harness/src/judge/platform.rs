@@ -62,6 +62,28 @@ pub struct Stated {
     pub policies: Seen<Vec<Value>>,
 }
 
+impl Stated {
+    /// Nothing of it could be read, for one reason.
+    #[must_use]
+    pub fn unreadable(why: &str) -> Self {
+        fn seen<T>(why: &str) -> Seen<T> {
+            Seen::Unreadable(why.to_owned())
+        }
+        Self {
+            groups: seen(why),
+            policy_list: seen(why),
+            rulesets: seen(why),
+            default_action: seen(why),
+            features: seen(why),
+            syslog: seen(why),
+            copilot: seen(why),
+            clusters: seen(why),
+            types: seen(why),
+            policies: seen(why),
+        }
+    }
+}
+
 /// What was read; else a line that says why there is nothing to compare.
 fn read<'a, T>(seen: &'a Seen<T>, what: &str, finding: &mut Finding) -> Option<&'a T> {
     match seen {

@@ -60,6 +60,21 @@ pub struct Account {
     pub password: String,
 }
 
+/// A server that is to have the gateways' log, from every gateway (section 6.1).
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteSyslog<'a> {
+    /// 0 to 9, of which the vendor reserves 9 for CoPilot.
+    pub index: u8,
+    /// Its name.
+    pub name: &'a str,
+    /// Host name or address.
+    pub server: &'a str,
+    /// A number.
+    pub port: &'a str,
+    /// `UDP` or `TCP`.
+    pub protocol: &'a str,
+}
+
 /// A session with one controller. Calls may run side by side.
 #[derive(Debug)]
 pub struct VendorApi {
@@ -222,6 +237,26 @@ impl VendorApi {
             self.http.post(self.legacy_url()).multipart(form)
         })
         .await
+    }
+
+    /// Sends the gateways' log to one server more.
+    ///
+    /// # Errors
+    /// When the controller refuses it, as it does for an index that is in use.
+    pub async fn enable_remote_syslog(&self, syslog: &RemoteSyslog<'_>) -> Result<(), Error> {
+        let index = syslog.index.to_string();
+        let parts = [
+            ("index", &*index),
+            ("name", syslog.name),
+            ("server", syslog.server),
+            ("port", syslog.port),
+            ("protocol", syslog.protocol),
+            ("template", ""),
+            ("exclude_gateway_list", ""),
+        ];
+        self.multipart_action("enable_remote_syslog_logging", &parts)
+            .await
+            .map(drop)
     }
 
     async fn json_action(&self, action: &str, parameters: Value) -> Result<Value, Error> {

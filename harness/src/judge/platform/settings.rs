@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{ANSWERS, Stated, list, listed, read, unexpected};
 use crate::evidence::folder;
 use crate::judge::finding::Finding;
-use crate::judge::{Attempt, Check, CheckResult, Observations, correlate};
+use crate::judge::{Attempt, Check, CheckResult, Observations, Seen, correlate};
 use crate::scenario_data::platform::Design;
 
 /// Judges that each switch of the design is on.
@@ -66,13 +66,26 @@ pub fn judge_reaches_copilot(
     observations: &Observations,
 ) -> CheckResult {
     let mut finding = Finding::default();
+    let copilot = match &observations.copilot {
+        Seen::Read(log) => Some(log),
+        Seen::Unreadable(why) => {
+            finding.missing(folder::EVENTS, format!("what comes to CoPilot: {why}"));
+            None
+        }
+        Seen::NotVisible => {
+            let why = "what comes to CoPilot: nothing listens in its place here";
+            finding.missing(folder::EVENTS, why);
+            None
+        }
+    };
     for attempt in attempts {
         let label = &attempt.label;
         let Some(sent) = &attempt.sent else {
             finding.missing(folder::EVENTS, format!("{label} was never sent"));
             continue;
         };
-        let arrived = correlate::records_in(&observations.copilot, sent, observations);
+        let Some(copilot) = copilot else { continue };
+        let arrived = correlate::records_in(copilot, sent, observations);
         if let Some(record) = arrived.first() {
             let record = correlate::describe_record(record, observations);
             finding.supports(folder::EVENTS, format!("CoPilot got {record}"));

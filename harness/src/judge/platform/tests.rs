@@ -7,7 +7,7 @@ use std::path::Path;
 use rstest::rstest;
 use serde_json::json;
 
-use super::cause::{Cause, Known, causes, named};
+use super::cause::{Cause, Known, causes, judge_named, named};
 use super::*;
 use crate::judge::{Check, CheckResult, Observations};
 use crate::outcome::Outcome;
@@ -97,6 +97,10 @@ fn what_is_as_designed_passes_and_what_nobody_said_is_not_proven(#[case] judge: 
     assert_eq!(result.outcome, Outcome::Passed, "{result}");
     let result = judged(judge, &Stated::default());
     assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+    let result = judged(judge, &Stated::unreadable("no answer in time"));
+    assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+    let reasons = result.reasons.join("\n");
+    assert!(reasons.contains("no answer in time"), "{result}");
 }
 
 #[rstest]
@@ -342,4 +346,24 @@ fn each_cause_is_named(
     for result in [&results[1], &results[3]] {
         assert_eq!(result.reasons[0], cause.in_words());
     }
+}
+
+#[rstest]
+#[case::named(vec![Cause::FeaturesOff(vec!["k8s".to_owned()])], None, Outcome::Passed, "named: k8s is off")]
+#[case::among_others(vec![Cause::NotRegistered, Cause::FeaturesOff(vec!["k8s".to_owned()])], None, Outcome::Passed, "named: k8s is off")]
+#[case::enforced(vec![Cause::FeaturesOff(vec!["k8s".to_owned()])], Some("request 1"), Outcome::Failed, "request 1 passes by a policy")]
+#[case::another_feature(vec![Cause::FeaturesOff(vec!["microseg".to_owned()])], None, Outcome::Failed, "not named; microseg is off")]
+#[case::another_cause(vec![Cause::NotRegistered], None, Outcome::Failed, "knows no cluster")]
+#[case::none(Vec::new(), None, Outcome::Failed, "not named; nothing is")]
+fn a_feature_that_is_off_has_to_be_named(
+    #[case] causes: Vec<Cause>,
+    #[case] passed: Option<&str>,
+    #[case] expected: Outcome,
+    #[case] says: &str,
+) {
+    let check = Check::new("c", &["PLT-09"]);
+    let result = judge_named(&check, "k8s", &causes, passed);
+    assert_eq!(result.outcome, expected, "{result}");
+    let mut lines = result.evidence.iter();
+    assert!(lines.any(|line| line.found.contains(says)), "{result}");
 }
