@@ -289,3 +289,23 @@ pub fn result(event: &ProbeEvent, received_at: Timestamp) -> Option<ClientResult
 pub fn has_passed(window: std::time::Duration, moment: Timestamp, now: Timestamp) -> bool {
     SignedDuration::try_from(window).is_ok_and(|window| now.duration_since(moment) >= window)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Silence at CoPilot says something only where somebody listened.
+    #[test]
+    fn nothing_came_to_copilot_only_where_something_listens_in_its_place() {
+        let recorded = |event| Recorded {
+            seq: 0,
+            at: Timestamp::UNIX_EPOCH,
+            event,
+        };
+        let seen = |events: &[Recorded]| from_events(events, Timestamp::UNIX_EPOCH).copilot;
+        assert_eq!(seen(&[]), Seen::NotVisible);
+        let address = ([127, 0, 0, 1], 5000).into();
+        let listens = recorded(Event::CopilotListens { address });
+        assert_eq!(seen(&[listens]), Seen::Read(GatewayLog::default()));
+    }
+}

@@ -6,6 +6,7 @@ use fixtures::tls::CertificateAuthority;
 use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 
@@ -15,6 +16,14 @@ const PAGE: &str = "<html>Bad gateway</html>";
 
 /// A session with a server that gives these answers, one a connection, whatever it is asked.
 async fn login(answers: Vec<(u16, &'static str)>) -> Result<VendorApi, Error> {
+    serve(answers).await.0
+}
+
+/// The session, and what the server is asked, in small letters.
+async fn serve(
+    answers: Vec<(u16, &'static str)>,
+) -> (Result<VendorApi, Error>, UnboundedReceiver<String>) {
+    let (asked, requests) = unbounded_channel();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let account = Account {
         base: format!("http://{}", listener.local_addr().unwrap()),
@@ -24,7 +33,7 @@ async fn login(answers: Vec<(u16, &'static str)>) -> Result<VendorApi, Error> {
     tokio::spawn(async move {
         for (status, body) in answers {
             let (mut stream, _) = listener.accept().await.unwrap();
-            read_request(&mut stream).await;
+            let _ = asked.send(read_request(&mut stream).await);
             let length = body.len();
             let answer = format!(
                 "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
@@ -33,10 +42,11 @@ async fn login(answers: Vec<(u16, &'static str)>) -> Result<VendorApi, Error> {
         }
     });
     let authority = CertificateAuthority::new("test").unwrap();
-    VendorApi::login(account, authority.client_config().unwrap()).await
+    let api = VendorApi::login(account, authority.client_config().unwrap()).await;
+    (api, requests)
 }
 
-async fn read_request(stream: &mut TcpStream) {
+async fn read_request(stream: &mut TcpStream) -> String {
     let mut request = Vec::new();
     loop {
         stream.read_buf(&mut request).await.unwrap();
@@ -49,7 +59,7 @@ async fn read_request(stream: &mut TcpStream) {
             .find_map(|line| line.strip_prefix("content-length: "))
             .map_or(0, |length| length.parse().unwrap());
         if body.len() >= length {
-            return;
+            return text;
         }
     }
 }
@@ -87,4 +97,39 @@ async fn a_login_that_lacks_something_says_what(
 ) {
     let told = told(login(answers).await);
     assert!(told.contains(says), "{told}");
+}
+
+/// As the reference has it; a form would not carry the certificates that this action may have.
+#[tokio::test]
+async fn remote_syslog_is_enabled_by_a_multipart_post() {
+    let (api, mut requests) = serve(vec![TOKEN, LOGIN, TOKEN]).await;
+    let syslog = RemoteSyslog {
+        index: 9,
+        name: "CoPilot",
+        server: "10.0.0.9",
+        port: "5000",
+        protocol: "UDP",
+    };
+    api.unwrap().enable_remote_syslog(&syslog).await.unwrap();
+    let (_, _) = (requests.recv().await, requests.recv().await);
+    let request = requests.recv().await.unwrap();
+    assert!(request.starts_with("post /v2/api "), "{request}");
+    assert!(
+        request.contains("content-type: multipart/form-data"),
+        "{request}"
+    );
+    for part in [
+        ["action", "enable_remote_syslog_logging"],
+        ["cid", "c"],
+        ["index", "9"],
+        ["name", "copilot"],
+        ["server", "10.0.0.9"],
+        ["port", "5000"],
+        ["protocol", "udp"],
+        ["template", ""],
+        ["exclude_gateway_list", ""],
+    ] {
+        let part = format!("name=\"{}\"\r\n\r\n{}\r\n", part[0], part[1]);
+        assert!(request.contains(&part), "{part} is not in {request}");
+    }
 }
