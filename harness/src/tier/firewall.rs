@@ -42,7 +42,7 @@ pub(super) fn crds() -> Result<Vec<Value>, Error> {
         .collect()
 }
 
-/// A receiver that keeps every line as evidence.
+/// A receiver that keeps every line as evidence, and where it listens.
 ///
 /// # Errors
 /// When it can't listen.

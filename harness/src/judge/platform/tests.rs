@@ -206,6 +206,23 @@ fn answered_by(answer: Value) -> Stated {
     }
 }
 
+#[test]
+fn an_unexpected_answer_says_nothing_about_a_canary() {
+    let check = Check::new("c", &["PLT-04"]);
+    let claim = CanaryClaim {
+        check: check.clone(),
+        name: "obot-mcp/canary".to_owned(),
+        object: Some(canary()),
+    };
+    for answer in NOT_THE_ANSWER {
+        let stated = answered_by(answer());
+        let result = judge_reconciled(&claim, &stated);
+        assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+        let result = judge_gone(&check, &canary(), &stated);
+        assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+    }
+}
+
 /// A list in an envelope without entries is one.
 #[test]
 fn an_empty_collection_is_an_answer() {
