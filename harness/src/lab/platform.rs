@@ -1,7 +1,7 @@
 //! The platform of the running system: set up over the vendor's API as its design has it, and asked about itself.
 //!
 //! Everything goes over the controller's HTTP API and the cluster's own, as a team's Terraform and kubectl do it.
-//! Answers are kept as they came; what they mean is the judge's affair.
+//! Answers are kept as they came, but for credentials; what they mean is the judge's affair.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -118,26 +118,26 @@ impl Lab {
 
     /// Stores every part that a result may cite.
     fn record_stated(&self, stated: &Stated) {
-        let store = |source: &str, name: &str, yaml: Option<String>| {
-            if let Some(yaml) = yaml {
-                self.recorder.policy_object(source, "", name, 0, &yaml);
-            }
-        };
-        let clusters = stated.clusters.read().cloned().map(without_kubeconfigs);
-        for (name, answer) in [
-            ("app-domains", yaml(stated.groups.read())),
-            ("policy-list", yaml(stated.policy_list.read())),
-            ("policy-list3", yaml(stated.rulesets.read())),
-            ("default-action-policy", yaml(stated.default_action.read())),
-            ("features", yaml(stated.features.read())),
-            ("remote-syslog", yaml(stated.syslog.read())),
-            ("copilot", yaml(stated.copilot.read())),
-            ("clusters", yaml(clusters.as_ref())),
+        for (source, name, answer) in [
+            ("controller", "app-domains", yaml(&stated.groups)),
+            ("controller", "policy-list", yaml(&stated.policy_list)),
+            ("controller", "policy-list3", yaml(&stated.rulesets)),
+            (
+                "controller",
+                "default-action-policy",
+                yaml(&stated.default_action),
+            ),
+            ("controller", "features", yaml(&stated.features)),
+            ("controller", "remote-syslog", yaml(&stated.syslog)),
+            ("controller", "copilot", yaml(&stated.copilot)),
+            ("controller", "clusters", yaml(&stated.clusters)),
+            ("cluster", "types", yaml(&stated.types)),
+            ("cluster", "firewall-policies", yaml(&stated.policies)),
         ] {
-            store("controller", name, answer);
+            if let Some(answer) = answer {
+                self.recorder.policy_object(source, "", name, 0, &answer);
+            }
         }
-        store("cluster", "types", yaml(stated.types.read()));
-        store("cluster", "firewall-policies", yaml(stated.policies.read()));
     }
 
     async fn ask(&self, question: Question<'_>) -> Stated {
@@ -163,7 +163,7 @@ impl Lab {
         stated.policy_list = seen(policy_list);
         stated.rulesets = seen(rulesets);
         stated.default_action = seen(default_action);
-        stated.clusters = seen(clusters);
+        stated.clusters = seen(clusters.map(without_kubeconfigs));
         stated.syslog = syslog;
         stated.copilot = seen(copilot);
         stated.features = seen(features);
@@ -310,8 +310,8 @@ fn seen<T>(answer: Result<T, impl Display>) -> Seen<T> {
     }
 }
 
-fn yaml(answer: Option<&impl Serialize>) -> Option<String> {
-    let yaml = serde_yaml::to_string(answer?);
+fn yaml(answer: &Seen<impl Serialize>) -> Option<String> {
+    let yaml = serde_yaml::to_string(answer.read()?);
     Some(yaml.unwrap_or_else(|error| format!("# {error}\n")))
 }
 
