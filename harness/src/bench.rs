@@ -121,19 +121,24 @@ async fn system(context: &Arc<RunContext>, folder: &str) -> Result<Lab, Error> {
 
 fn figure(what: &str, samples: &mut [Duration]) -> String {
     samples.sort_unstable();
-    let millis = |index: usize| {
-        samples
-            .get(index)
-            .map_or(0.0, |sample| sample.as_secs_f64() * 1000.0)
-    };
-    let (median, last) = (samples.len() / 2, samples.len().saturating_sub(1));
     format!(
         "{what}: {:.0} ms median ({:.0} to {:.0}, {} times)",
-        millis(median),
-        millis(0),
-        millis(last),
+        millis(samples, 50),
+        millis(samples, 0),
+        millis(samples, 100),
         samples.len()
     )
+}
+
+/// Nearest rank: the smallest of these sorted samples that `percent` of all do not exceed.
+fn percentile<T: Copy + Default>(sorted: &[T], percent: usize) -> T {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
+}
+
+/// [`percentile`] of durations, in milliseconds.
+fn millis(sorted: &[Duration], percent: usize) -> f64 {
+    percentile(sorted, percent).as_secs_f64() * 1000.0
 }
 
 /// Resident and proportional set size in KiB of this process and its descendants, and how many they are.
@@ -184,4 +189,21 @@ fn field(text: &str, name: &str) -> Option<u64> {
 fn say(text: &str) -> Result<(), Error> {
     writeln!(anstream::stdout(), "{text}")
         .map_err(|error| Error::Setup(format!("cannot write: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_by_nearest_rank() {
+        let samples: Vec<u32> = (1..=200).collect();
+        let at = [0, 50, 95, 99, 100].map(|percent| percentile(&samples, percent));
+        assert_eq!(at, [1, 100, 190, 198, 200]);
+        assert_eq!(
+            [0, 50, 100].map(|percent| percentile(&[7], percent)),
+            [7; 3]
+        );
+        assert_eq!(percentile::<u32>(&[], 50), 0);
+    }
 }

@@ -31,6 +31,10 @@ pub struct Deadlines {
     /// From sending a probe to the matching record in the gateway's log. The embedded gateway
     /// writes at once; a real one forwards syslog over UDP within seconds.
     pub denial_logged: Duration,
+    /// Until the firewall's controller and the API server have said what they are asked about the platform: ten calls
+    /// side by side, of a few milliseconds each. It comes on top of a scenario that was cut, whose prerequisites are
+    /// then asked for, so it is short.
+    pub platform_told: Duration,
     /// How long the far ends and the captures are watched after the client's result before
     /// "nothing arrived" counts. On the embedded tier one thread moves every packet and no queue
     /// outlives its next turn, so a packet that was let through shows within one scheduling
@@ -63,6 +67,7 @@ impl Deadlines {
             policy_update_bound: Duration::from_secs(10),
             probe_result: Duration::from_secs(5),
             denial_logged: Duration::from_secs(5),
+            platform_told: Duration::from_secs(5),
             quiet_window: Duration::from_millis(20),
             live_session: Duration::from_millis(300),
             tool_call: Duration::from_secs(20),
@@ -94,6 +99,7 @@ mod tests {
             all.policy_enforced,
             all.probe_result,
             all.denial_logged,
+            all.platform_told,
             all.tool_call,
         ] {
             assert!(inner < all.scenario);

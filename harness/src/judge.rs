@@ -17,7 +17,7 @@
 //! | [`denial`]      | that an attempt was blocked                                          |
 //! | [`permit`]      | that a request passed                                                |
 //! | [`logged`]      | that a decision is in the log, and leads to the server               |
-//! | [`condition`]   | that Pods are hidden behind their node                               |
+//! | [`masquerade`]  | that Pods are hidden behind their node                               |
 //! | [`platform`]    | prerequisites of the platform, and which one is not met              |
 //! | [`default_action`] | that the default action is what the design says                   |
 //! | [`level`]       | (what a result means for a requirement that is not core)             |
@@ -31,7 +31,6 @@
 //! | [`trace`]       | that nothing is left of what was removed                             |
 
 pub mod authoring;
-pub mod condition;
 mod correlate;
 pub mod default_action;
 pub mod denial;
@@ -40,6 +39,7 @@ mod finding;
 pub mod governed;
 pub mod level;
 pub mod logged;
+pub mod masquerade;
 pub mod model;
 pub mod node;
 pub mod observation;

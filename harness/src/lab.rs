@@ -45,6 +45,7 @@ use crate::tier::{self, Cluster, FarEnds};
 use crate::waiting::{TimedOut, Waiting};
 use orchestrator::Orchestrator;
 
+pub use platform::Question;
 pub use probing::{Probe, RunningProbe};
 
 /// Namespace of the orchestrator and the policy controller.
@@ -213,7 +214,7 @@ impl Lab {
                 Ok(lab)
             }
             Err(error) => {
-                let stated = lab.ask_platform(&[]).await;
+                let stated = lab.ask_platform(Question::default()).await;
                 let seen = Observations::default();
                 let cause = causes(&stated, &Known::default(), &seen).into_iter().next();
                 lab.finish().await;

@@ -9,16 +9,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fixtures::tls::client_config_trusting;
 use futures::future::{BoxFuture, try_join_all};
-use mock_controller::api::server::{self, Server};
+use mock_controller::api::server::Server;
 use mock_controller::api::{Api, ApiConfig, Credentials};
 use mock_controller::controller::{Controller, ControllerConfig, GatewayLink};
 use mock_controller::policy::Snapshot;
-use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::say;
+use super::{millis, say};
 use crate::run::Error;
 use crate::tier::vendor_api::{Account, VendorApi};
 
@@ -40,21 +40,26 @@ pub(super) async fn controller(seconds: u16) -> Result<(), Error> {
     let thread = std::thread::spawn(move || serve(ready, &stop));
     let result = match started.await {
         Ok(Ok((address, ca_pem))) => load(address, &ca_pem, seconds).await,
-        Ok(Err(error)) => Err(setup(error)),
-        Err(error) => Err(setup(error)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(setup("the server's thread ended before it said anything")),
     };
     cancel.cancel();
-    let _ = tokio::task::spawn_blocking(|| thread.join()).await;
-    result
+    // A server that died explains calls that failed, so that is said first.
+    match tokio::task::spawn_blocking(|| thread.join()).await {
+        Ok(Ok(())) => result,
+        Ok(Err(_)) => Err(setup("the server's thread panicked; its message is above")),
+        Err(error) => Err(setup(error)),
+    }
 }
 
-type Started = Result<(SocketAddr, String), server::Error>;
+type Started = Result<(SocketAddr, String), Error>;
 
 /// A controller on this thread alone.
 fn serve(ready: tokio::sync::oneshot::Sender<Started>, stop: &CancellationToken) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let Ok(runtime) = builder.enable_all().build() else {
-        return;
+    let runtime = match builder.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(ready.send(Err(setup(error)))),
     };
     runtime.block_on(async {
         let controller = Arc::new(Controller::new(ControllerConfig::default()));
@@ -66,7 +71,7 @@ fn serve(ready: tokio::sync::oneshot::Sender<Started>, stop: &CancellationToken)
                 stop.cancelled().await;
                 server.stop().await;
             }
-            Err(error) => drop(ready.send(Err(error))),
+            Err(error) => drop(ready.send(Err(setup(error)))),
         }
     });
 }
@@ -88,9 +93,8 @@ async fn load(address: SocketAddr, ca_pem: &str, seconds: u16) -> Result<(), Err
             password: credentials.password.clone(),
         };
         async {
-            VendorApi::login(account, trust(ca_pem)?)
-                .await
-                .map_err(setup)
+            let trust = client_config_trusting(ca_pem).map_err(setup)?;
+            VendorApi::login(account, trust).await.map_err(setup)
         }
     }))
     .await?;
@@ -160,30 +164,11 @@ async fn follow(
     Ok(samples)
 }
 
-fn trust(ca_pem: &str) -> Result<rustls::ClientConfig, Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    let certificates = rustls::pki_types::CertificateDer::pem_slice_iter(ca_pem.as_bytes());
-    for certificate in certificates {
-        roots.add(certificate.map_err(setup)?).map_err(setup)?;
-    }
-    Ok(rustls::ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth())
-}
-
 fn quantiles(what: &str, samples: &mut [Duration]) -> String {
     samples.sort_unstable();
-    let millis = |quantile: f64| {
-        let index = (samples.len() as f64 * quantile) as usize;
-        let sample = samples.get(index.min(samples.len().saturating_sub(1)));
-        sample.map_or(0.0, |sample| sample.as_secs_f64() * 1000.0)
-    };
+    let [median, p95, p99, longest] = [50, 95, 99, 100].map(|percent| millis(samples, percent));
     format!(
-        "  {what}: p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms, longest {:.2} ms",
-        millis(0.5),
-        millis(0.95),
-        millis(0.99),
-        millis(1.0),
+        "  {what}: p50 {median:.2} ms, p95 {p95:.2} ms, p99 {p99:.2} ms, longest {longest:.2} ms"
     )
 }
 

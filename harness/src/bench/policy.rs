@@ -20,12 +20,13 @@ use mock_controller::policy::{
 };
 use mock_controller::store::Store;
 use mock_controller::translate::translate;
+use serde::Deserialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::draw::{Drawn, Meets, Size};
-use super::{figure, say};
+use super::{figure, percentile, say};
 use crate::run::Error;
 
 const LARGE: Size = Size {
@@ -70,11 +71,10 @@ pub(super) async fn policy(seed: u64) -> Result<(), Error> {
         wire.bytes() as f64 / 1e6,
     ))?;
     let (mut accepted, mut translated, mut compiled) = (Vec::new(), Vec::new(), Vec::new());
-    let mut large = None;
-    for _ in 0..ROUNDS {
+    let mut round = || {
         let began = Instant::now();
         let mut store = Store::new(Switches::default());
-        wire.configure(|change| change(&mut store))?;
+        wire.configure(&mut Target::Store(&mut store))?;
         accepted.push(began.elapsed());
         let began = Instant::now();
         let translation = translation(&store);
@@ -82,7 +82,11 @@ pub(super) async fn policy(seed: u64) -> Result<(), Error> {
         let began = Instant::now();
         let snapshot = compile(&translation);
         compiled.push(began.elapsed());
-        large = Some(snapshot);
+        Ok::<_, Error>(snapshot)
+    };
+    let mut large = round()?;
+    for _ in 1..ROUNDS {
+        large = round()?;
     }
     say(&figure(
         "  accepted: parsed, checked, stored",
@@ -99,7 +103,6 @@ pub(super) async fn policy(seed: u64) -> Result<(), Error> {
         &mut enforced,
     ))?;
 
-    let Some(large) = large else { return Ok(()) };
     let (small, compile_small) = small_policy()?;
     say(&format!(
         "  compiled, {} rules with {} web groups: {:.1} µs median",
@@ -157,46 +160,49 @@ impl Wire {
     }
 
     /// One change per group, as a client makes them, then the policy list and the default action.
-    fn configure(
-        &self,
-        mut configure: impl FnMut(&mut dyn FnMut(&mut Store)),
-    ) -> Result<(), Error> {
-        let refused = |error: &dyn std::fmt::Display| Error::Setup(format!("refused: {error}"));
+    fn configure(&self, target: &mut Target<'_>) -> Result<(), Error> {
         let mut uuids = Vec::with_capacity(self.groups.len());
         for group in &self.groups {
-            let group: Value = serde_json::from_slice(group).map_err(|error| refused(&error))?;
-            let mut group = Some(group);
-            let mut created = None;
-            configure(&mut |store| {
-                created = group.take().map(|group| store.create_app_domain(group))
-            });
-            match created {
-                Some(Ok(uuid)) => uuids.push(uuid),
-                Some(Err(error)) => return Err(refused(&error)),
-                None => return Err(refused(&"the store was not asked")),
-            }
+            let group: Value = serde_json::from_slice(group).map_err(refused)?;
+            let created = target.change(|store| store.create_app_domain(group));
+            uuids.push(created.map_err(refused)?);
         }
-        let list = self.policy_list(&uuids);
-        let mut list: Value = serde_json::from_slice(&list).map_err(|error| refused(&error))?;
-        let mut rules = match list["policies"].take() {
-            Value::Array(rules) => Some(rules),
-            _ => None,
-        };
-        let mut set = None;
-        configure(&mut |store| {
+        let list: PolicyList =
+            serde_json::from_slice(&self.policy_list(&uuids)).map_err(refused)?;
+        let set = target.change(|store| {
             store.enable_firewall();
             store.set_default_action(DefaultAction {
                 action: Action::Deny,
                 logging: Logging::Start,
             });
-            set = rules.take().map(|rules| store.set_policy_list(rules));
+            store.set_policy_list(list.policies)
         });
-        match set {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(refused(&error)),
-            None => Err(refused(&"the store was not asked")),
+        set.map_err(refused)
+    }
+}
+
+#[derive(Deserialize)]
+struct PolicyList {
+    policies: Vec<Value>,
+}
+
+/// What is configured: a store alone, or the one of a controller that translates and compiles meanwhile.
+enum Target<'a> {
+    Store(&'a mut Store),
+    Controller(&'a Controller),
+}
+
+impl Target<'_> {
+    fn change<T>(&mut self, change: impl FnOnce(&mut Store) -> T) -> T {
+        match self {
+            Self::Store(store) => change(store),
+            Self::Controller(controller) => controller.configure(change),
         }
     }
+}
+
+fn refused(error: impl std::fmt::Display) -> Error {
+    Error::Setup(format!("refused: {error}"))
 }
 
 fn translation(store: &Store) -> mock_controller::translate::Translation {
@@ -253,7 +259,7 @@ async fn until_enforced(wire: &Wire) -> Result<Duration, Error> {
     tokio::spawn(Arc::clone(&controller).run(gateway.clone(), cancel));
     controller.enforced(|_| true).await;
     let began = Instant::now();
-    wire.configure(|change| controller.configure(|store| change(store)))?;
+    wire.configure(&mut Target::Controller(&controller))?;
     // The default action comes with the rules.
     controller.enforced(|_| gateway.denies_by_default()).await;
     Ok(began.elapsed())
@@ -262,7 +268,7 @@ async fn until_enforced(wire: &Wire) -> Result<Duration, Error> {
 /// The policy of ten rules, and how long it takes to compile.
 fn small_policy() -> Result<(Snapshot, Duration), Error> {
     let mut store = Store::new(Switches::default());
-    Wire::new(SMALL).configure(|change| change(&mut store))?;
+    Wire::new(SMALL).configure(&mut Target::Store(&mut store))?;
     let translation = translation(&store);
     let mut took: Vec<Duration> = (0..501)
         .map(|_| {
@@ -272,7 +278,7 @@ fn small_policy() -> Result<(Snapshot, Duration), Error> {
         })
         .collect();
     took.sort_unstable();
-    Ok((compile(&translation), took[took.len() / 2]))
+    Ok((compile(&translation), percentile(&took, 50)))
 }
 
 /// Flows that `policy` really decides as they are meant to be.
@@ -327,6 +333,5 @@ fn per_flow(policy: &Snapshot, flows: &[(FiveTuple, Application)]) -> (u32, u32)
         }
     }
     samples.sort_unstable();
-    let at = |percent: usize| samples.get(samples.len() * percent / 100).copied();
-    (at(50).unwrap_or_default(), at(95).unwrap_or_default())
+    (percentile(&samples, 50), percentile(&samples, 95))
 }

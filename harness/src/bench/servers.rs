@@ -18,7 +18,7 @@ use kube::ResourceExt;
 use kube::api::{Api, AttachParams, ListParams};
 use tokio::io::AsyncReadExt as _;
 
-use super::{memory, say};
+use super::{memory, millis, say};
 use crate::evidence::{Event, Recorder};
 use crate::lab::orchestrator::Orchestrator;
 use crate::lab::{self, Lab, RUNTIME_NAMESPACE, Setup};
@@ -295,35 +295,9 @@ async fn client(lab: &Lab) -> Result<kube::Client, Error> {
 
 fn percentiles(samples: &mut [Duration]) -> String {
     samples.sort_unstable();
-    let at = |percent: usize| {
-        // Nearest rank: the smallest sample that is at least as large as that share of them.
-        let rank = (samples.len() * percent).div_ceil(100).max(1);
-        samples.get(rank - 1).map_or(0.0, Duration::as_secs_f64) * 1000.0
-    };
+    let [median, p95, p99, worst] = [50, 95, 99, 100].map(|percent| millis(samples, percent));
     format!(
-        "p50 {:.0} ms, p95 {:.0} ms, p99 {:.0} ms, worst {:.0} ms ({} servers)",
-        at(50),
-        at(95),
-        at(99),
-        at(100),
+        "p50 {median:.0} ms, p95 {p95:.0} ms, p99 {p99:.0} ms, worst {worst:.0} ms ({} servers)",
         samples.len()
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_by_nearest_rank() {
-        let mut samples: Vec<Duration> = (1..=200).rev().map(Duration::from_millis).collect();
-        assert_eq!(
-            percentiles(&mut samples),
-            "p50 100 ms, p95 190 ms, p99 198 ms, worst 200 ms (200 servers)"
-        );
-        assert_eq!(
-            percentiles(&mut [Duration::from_millis(7)]),
-            "p50 7 ms, p95 7 ms, p99 7 ms, worst 7 ms (1 servers)"
-        );
-    }
 }

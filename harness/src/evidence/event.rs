@@ -159,6 +159,11 @@ pub enum Event {
         /// The line as it came.
         text: String,
     },
+    /// Something listens in CoPilot's place: what it does not get has not come.
+    CopilotListens {
+        /// Where.
+        address: SocketAddr,
+    },
     /// What listens in CoPilot's place got a record of the gateway.
     CopilotLog {
         /// The line as it came.

@@ -98,7 +98,7 @@ pub fn from_events<'a>(
         ..Observations::default()
     };
     let mut log = GatewayLog::default();
-    let mut copilot = 0;
+    let mut copilot: Option<(u64, GatewayLog)> = None;
     let mut names = BTreeMap::new();
     for recorded in events {
         match &recorded.event {
@@ -108,9 +108,13 @@ pub fn from_events<'a>(
             Event::Receipt(receipt) => observations.receipts.push(receipt.clone()),
             Event::StoppedOnNode(flow) => observations.stopped_on_nodes.push(flow.clone()),
             Event::GatewayLog { line, text } => log.push(*line, Some(recorded.at), text),
+            Event::CopilotListens { .. } => {
+                copilot.get_or_insert_default();
+            }
             Event::CopilotLog { text } => {
-                copilot += 1;
-                observations.copilot.push(copilot, Some(recorded.at), text);
+                let (lines, log) = copilot.get_or_insert_default();
+                *lines += 1;
+                log.push(*lines, Some(recorded.at), text);
             }
             Event::RulesKnown { rules } => {
                 observations
@@ -158,6 +162,7 @@ pub fn from_events<'a>(
         }
     }
     observations.log = Seen::Read(log);
+    observations.copilot = copilot.map_or(Seen::NotVisible, |(_, log)| Seen::Read(log));
     observations
 }
 
@@ -283,4 +288,24 @@ pub fn result(event: &ProbeEvent, received_at: Timestamp) -> Option<ClientResult
 #[must_use]
 pub fn has_passed(window: std::time::Duration, moment: Timestamp, now: Timestamp) -> bool {
     SignedDuration::try_from(window).is_ok_and(|window| now.duration_since(moment) >= window)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Silence at CoPilot says something only where somebody listened.
+    #[test]
+    fn nothing_came_to_copilot_only_where_something_listens_in_its_place() {
+        let recorded = |event| Recorded {
+            seq: 0,
+            at: Timestamp::UNIX_EPOCH,
+            event,
+        };
+        let seen = |events: &[Recorded]| from_events(events, Timestamp::UNIX_EPOCH).copilot;
+        assert_eq!(seen(&[]), Seen::NotVisible);
+        let address = ([127, 0, 0, 1], 5000).into();
+        let listens = recorded(Event::CopilotListens { address });
+        assert_eq!(seen(&[listens]), Seen::Read(GatewayLog::default()));
+    }
 }

@@ -19,8 +19,8 @@ pub struct Observations {
     pub receipts: Vec<Receipt>,
     /// The gateway's log.
     pub log: Seen<GatewayLog>,
-    /// What of it came to CoPilot by remote syslog; nothing where the tier has no eye there.
-    pub copilot: GatewayLog,
+    /// What of it came to CoPilot by remote syslog.
+    pub copilot: Seen<GatewayLog>,
     /// Packets between the pods and the node, before any address translation.
     pub pod_side: Seen<Capture>,
     /// Packets between the gateway and the internet. They carry the gateway's address.

@@ -62,6 +62,28 @@ pub struct Stated {
     pub policies: Seen<Vec<Value>>,
 }
 
+impl Stated {
+    /// Nothing of it could be read, for one reason.
+    #[must_use]
+    pub fn unreadable(why: &str) -> Self {
+        fn seen<T>(why: &str) -> Seen<T> {
+            Seen::Unreadable(why.to_owned())
+        }
+        Self {
+            groups: seen(why),
+            policy_list: seen(why),
+            rulesets: seen(why),
+            default_action: seen(why),
+            features: seen(why),
+            syslog: seen(why),
+            copilot: seen(why),
+            clusters: seen(why),
+            types: seen(why),
+            policies: seen(why),
+        }
+    }
+}
+
 /// What was read; else a line that says why there is nothing to compare.
 fn read<'a, T>(seen: &'a Seen<T>, what: &str, finding: &mut Finding) -> Option<&'a T> {
     match seen {
@@ -74,10 +96,36 @@ fn read<'a, T>(seen: &'a Seen<T>, what: &str, finding: &mut Finding) -> Option<&
     None
 }
 
-/// The entries of a collection, in its envelope or bare: what the vendor answers differs by endpoint.
-fn entries<'a>(answer: &'a Value, envelope: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-    let list = answer.as_array().or_else(|| answer[envelope].as_array());
-    list.into_iter().flatten()
+/// The entries of a collection, in its envelope or bare: what the vendor answers differs by endpoint. None for an answer
+/// that is no collection, which is not the same as an empty one.
+fn entries<'a>(answer: &'a Value, envelope: &str) -> Option<&'a [Value]> {
+    match answer.get(envelope).unwrap_or(answer) {
+        Value::Array(list) => Some(list),
+        // The vendor's own client takes that for an empty list.
+        Value::Null if !answer.is_null() => Some(&[]),
+        _ => None,
+    }
+}
+
+/// The entries of a collection that was read; else a line that says why there is nothing to compare.
+fn listed<'a>(
+    seen: &'a Seen<Value>,
+    envelope: &str,
+    what: &str,
+    finding: &mut Finding,
+) -> Option<&'a [Value]> {
+    let answer = read(seen, what, finding)?;
+    let entries = entries(answer, envelope);
+    if entries.is_none() {
+        unexpected(answer, what, finding);
+    }
+    entries
+}
+
+/// An answer that says nothing of what was asked.
+fn unexpected(answer: &Value, what: &str, finding: &mut Finding) {
+    let excerpt: String = answer.to_string().chars().take(200).collect();
+    finding.missing(ANSWERS, format!("{what}: unexpected answer {excerpt}"));
 }
 
 /// Words in a sentence: `a, b and c`.

@@ -1,7 +1,7 @@
 //! The platform of the running system: set up over the vendor's API as its design has it, and asked about itself.
 //!
 //! Everything goes over the controller's HTTP API and the cluster's own, as a team's Terraform and kubectl do it.
-//! Answers are kept as they came; what they mean is the judge's affair.
+//! Answers are kept as they came, but for credentials; what they mean is the judge's affair.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -10,6 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, PostParams};
 use kube::core::DynamicObject;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::lifecycle::LOOK_AGAIN;
@@ -18,10 +19,16 @@ use super::{Error, Lab, RUNTIME_NAMESPACE};
 use crate::judge::platform::Stated;
 use crate::judge::{CheckResult, Seen};
 use crate::scenario_data::platform::{Design, Platform};
-use crate::tier::vendor_api::VendorApi;
+use crate::tier::vendor_api::{RemoteSyslog, VendorApi};
 
-/// The index that remote syslog reserves for CoPilot.
-const COPILOT_INDEX: &str = "9";
+/// What a question about the platform asks beside what is the same in every design.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Question<'a> {
+    /// Names of the switches.
+    pub features: &'a [String],
+    /// The index of the remote syslog server; nobody asks for one otherwise.
+    pub syslog_index: Option<u8>,
+}
 
 impl Lab {
     /// The design with the addresses of this cluster.
@@ -94,37 +101,46 @@ impl Lab {
     }
 
     /// What the controller and the API server state now; bounded, and never an error: what can't be read says why.
-    pub async fn ask_platform(&self, features: &[String]) -> Stated {
-        let asked = tokio::time::timeout(self.context.deadlines.teardown, self.ask(features));
-        let stated = match asked.await {
-            Ok(stated) => stated,
-            Err(_) => {
-                let why = "no answer in time".to_owned();
-                Stated {
-                    groups: Seen::Unreadable(why.clone()),
-                    policy_list: Seen::Unreadable(why),
-                    ..Stated::default()
-                }
-            }
-        };
-        for (name, answer) in [
-            ("app-domains", &stated.groups),
-            ("policy-list", &stated.policy_list),
-            ("policy-list3", &stated.rulesets),
-            ("default-action-policy", &stated.default_action),
-            ("remote-syslog", &stated.syslog),
-            ("copilot", &stated.copilot),
-        ] {
-            if let Seen::Read(answer) = answer {
-                let yaml = serde_yaml::to_string(answer).unwrap_or_default();
-                self.recorder
-                    .policy_object("controller", "", name, 0, &yaml);
-            }
-        }
+    pub async fn ask_platform(&self, question: Question<'_>) -> Stated {
+        let stated = self.ask_in_time(question).await;
+        self.record_stated(&stated);
         stated
     }
 
-    async fn ask(&self, features: &[String]) -> Stated {
+    async fn ask_in_time(&self, question: Question<'_>) -> Stated {
+        let deadline = self.context.deadlines.platform_told;
+        let asked = tokio::time::timeout(deadline, self.ask(question)).await;
+        asked.unwrap_or_else(|_| {
+            let seconds = deadline.as_secs_f64();
+            Stated::unreadable(&format!("no answer within {seconds} s"))
+        })
+    }
+
+    /// Stores every part that a result may cite.
+    fn record_stated(&self, stated: &Stated) {
+        for (source, name, answer) in [
+            ("controller", "app-domains", yaml(&stated.groups)),
+            ("controller", "policy-list", yaml(&stated.policy_list)),
+            ("controller", "policy-list3", yaml(&stated.rulesets)),
+            (
+                "controller",
+                "default-action-policy",
+                yaml(&stated.default_action),
+            ),
+            ("controller", "features", yaml(&stated.features)),
+            ("controller", "remote-syslog", yaml(&stated.syslog)),
+            ("controller", "copilot", yaml(&stated.copilot)),
+            ("controller", "clusters", yaml(&stated.clusters)),
+            ("cluster", "types", yaml(&stated.types)),
+            ("cluster", "firewall-policies", yaml(&stated.policies)),
+        ] {
+            if let Some(answer) = answer {
+                self.recorder.policy_object(source, "", name, 0, &answer);
+            }
+        }
+    }
+
+    async fn ask(&self, question: Question<'_>) -> Stated {
         let mut stated = Stated {
             types: self.types().await,
             policies: self.policies().await,
@@ -133,23 +149,22 @@ impl Lab {
         let Some(api) = self.cluster.vendor_api() else {
             return stated;
         };
-        let index = [("index", COPILOT_INDEX)];
         let (groups, policy_list, rulesets, default_action, clusters, syslog, copilot, features) = tokio::join!(
             api.get("app-domains"),
             api.get("microseg/policy-list"),
             api.get("microseg/policy-list3"),
             api.get("microseg/default-action-policy"),
             api.get("k8s/clusters"),
-            api.read_action("get_remote_syslog_logging_status", &index),
+            syslog_status(api, question.syslog_index),
             api.read_action("get_copilot_association_status", &[]),
-            switches(api, features),
+            switches(api, question.features),
         );
         stated.groups = seen(groups);
         stated.policy_list = seen(policy_list);
         stated.rulesets = seen(rulesets);
         stated.default_action = seen(default_action);
-        stated.clusters = seen(clusters);
-        stated.syslog = seen(syslog);
+        stated.clusters = seen(clusters.map(without_kubeconfigs));
+        stated.syslog = syslog;
         stated.copilot = seen(copilot);
         stated.features = seen(features);
         stated
@@ -174,12 +189,15 @@ impl Lab {
         let policies =
             Api::<DynamicObject>::all_with(self.cluster.client(), &firewall_policy_kind());
         let listed = policies.list(&ListParams::default()).await;
-        seen(listed.map(|list| {
-            let objects = list.items.iter();
-            objects
-                .filter_map(|object| serde_json::to_value(object).ok())
-                .collect()
-        }))
+        match listed {
+            Ok(list) => seen(
+                list.items
+                    .iter()
+                    .map(serde_json::to_value)
+                    .collect::<Result<_, _>>(),
+            ),
+            Err(error) => Seen::Unreadable(error.to_string()),
+        }
     }
 
     /// Writes a FirewallPolicy and waits until the firewall has taken it, at most for the stated bound: the object as it
@@ -203,10 +221,12 @@ impl Lab {
             Some(enforced) => Some(enforced),
             None => self.policy_now(name).await?,
         };
-        Ok(seen.and_then(|object| serde_json::to_value(object).ok()))
+        let object = seen.map(serde_json::to_value).transpose();
+        object.map_err(|error| Error::Fixture(format!("the canary {name} is no JSON: {error}")))
     }
 
     /// Deletes a canary, and asks the controller until `gone` is satisfied with its answer, at most for the stated bound.
+    /// The last answer, which the result is about, is recorded.
     ///
     /// # Errors
     /// When the API server refuses.
@@ -221,8 +241,10 @@ impl Lab {
         let bound = self.context.deadlines.policy_update_bound;
         let give_up = tokio::time::Instant::now() + bound;
         loop {
-            let result = gone(&self.ask_platform(&[]).await);
+            let stated = self.ask_in_time(Question::default()).await;
+            let result = gone(&stated);
             if result.passed() || tokio::time::Instant::now() >= give_up {
+                self.record_stated(&stated);
                 return Ok(result);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
@@ -249,18 +271,25 @@ async fn set_syslog(
         api.form_action("disable_remote_syslog_logging", &own)
             .await?;
     }
-    let parameters = [
-        ("index", index.as_str()),
-        ("name", &syslog.name),
-        ("server", &syslog.server),
-        ("port", &syslog.port),
-        ("protocol", &syslog.protocol),
-        ("template", ""),
-        ("exclude_gateway_list", ""),
-    ];
-    api.form_action("enable_remote_syslog_logging", &parameters)
-        .await?;
-    Ok(())
+    api.enable_remote_syslog(&RemoteSyslog {
+        index: syslog.index,
+        name: &syslog.name,
+        server: &syslog.server,
+        port: &syslog.port,
+        protocol: &syslog.protocol,
+    })
+    .await
+}
+
+async fn syslog_status(api: &VendorApi, index: Option<u8>) -> Seen<Value> {
+    let Some(index) = index.map(|index| index.to_string()) else {
+        return Seen::NotVisible;
+    };
+    let index = [("index", index.as_str())];
+    seen(
+        api.read_action("get_remote_syslog_logging_status", &index)
+            .await,
+    )
 }
 
 async fn switches(
@@ -278,5 +307,48 @@ fn seen<T>(answer: Result<T, impl Display>) -> Seen<T> {
     match answer {
         Ok(answer) => Seen::Read(answer),
         Err(error) => Seen::Unreadable(error.to_string()),
+    }
+}
+
+fn yaml(answer: &Seen<impl Serialize>) -> Option<String> {
+    let yaml = serde_yaml::to_string(answer.read()?);
+    Some(yaml.unwrap_or_else(|error| format!("# {error}\n")))
+}
+
+/// An answer without the credentials in it: evidence is shown around.
+fn without_kubeconfigs(mut answer: Value) -> Value {
+    match &mut answer {
+        Value::Array(list) => {
+            for one in list {
+                *one = without_kubeconfigs(one.take());
+            }
+        }
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                *value = if name == "kube_config" {
+                    "(left out)".into()
+                } else {
+                    without_kubeconfigs(value.take())
+                };
+            }
+        }
+        _ => {}
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_kubeconfig_gets_into_the_evidence() {
+        let answer = json!({"clusters": [
+            {"cluster_id": "a", "credential": {"use_csp_credentials": false, "kube_config": "token: secret"}},
+        ]});
+        let expected = json!({"clusters": [
+            {"cluster_id": "a", "credential": {"use_csp_credentials": false, "kube_config": "(left out)"}},
+        ]});
+        assert_eq!(without_kubeconfigs(answer), expected);
     }
 }

@@ -37,6 +37,32 @@ impl Lab {
         })
     }
 
+    /// [`Lab::see`] where in vain is an answer, too: whether it was seen.
+    ///
+    /// # Errors
+    /// When it could not be waited for.
+    pub async fn saw<T>(
+        &self,
+        what: impl Into<String>,
+        deadline: Duration,
+        found: impl FnMut(&[Arc<Recorded>]) -> Option<T>,
+    ) -> Result<bool, Error> {
+        unless_in_vain(self.see(what, deadline, found).await)
+    }
+
+    /// [`Lab::saw`] for what the index of the events knows.
+    ///
+    /// # Errors
+    /// When it could not be waited for.
+    pub async fn saw_indexed<T>(
+        &self,
+        what: impl Into<String>,
+        deadline: Duration,
+        found: impl FnMut(&Index) -> Option<T>,
+    ) -> Result<bool, Error> {
+        unless_in_vain(self.see_indexed(what, deadline, found).await)
+    }
+
     /// [`Lab::see`] for what the index of the events knows.
     ///
     /// # Errors
@@ -57,5 +83,33 @@ impl Lab {
             }
             .into()
         })
+    }
+}
+
+fn unless_in_vain<T>(seen: Result<T, Error>) -> Result<bool, Error> {
+    match seen {
+        Ok(_) => Ok(true),
+        Err(Error::TimedOut(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_a_wait_in_vain_is_an_answer() {
+        assert!(matches!(unless_in_vain(Ok(())), Ok(true)));
+        let timed_out = TimedOut {
+            what: "rain".to_owned(),
+            waited: Duration::from_secs(1),
+        };
+        assert!(matches!(
+            unless_in_vain::<()>(Err(timed_out.into())),
+            Ok(false)
+        ));
+        let broken = Error::Fixture("broken".to_owned());
+        assert!(unless_in_vain::<()>(Err(broken)).is_err());
     }
 }

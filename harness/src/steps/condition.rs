@@ -7,7 +7,7 @@ use cucumber::{given, then};
 use crate::evidence::{Event, Recorded, gateway_log};
 use crate::judge::Attempt;
 use crate::judge::Observations;
-use crate::judge::condition::{judge_masquerade_named, judge_own_addresses};
+use crate::judge::masquerade::{judge_masquerade_named, judge_own_addresses};
 use crate::world::{Failure, Scene, Step, World};
 
 #[given("the cluster masquerades its pods")]
@@ -36,7 +36,7 @@ async fn masquerade_named(world: &mut World) -> Step {
             let deadline = scene.context.deadlines.denial_logged;
             // In vain is no error here: the judge says what was not seen.
             let what = "a record of the gateway that names a node";
-            let _ = scene.lab().await?.see(what, deadline, names_a_node).await;
+            scene.lab().await?.saw(what, deadline, names_a_node).await?;
             let observations = scene.observe().await?;
             scene.lab().await?.end_probes();
             let attempts = scene.last_attempts_in(&observations)?;

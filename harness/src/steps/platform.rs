@@ -7,15 +7,14 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::evidence::{Event, observe};
-use crate::judge::platform::cause::Cause;
+use crate::judge::platform::cause::judge_named;
 use crate::judge::platform::{
     CanaryClaim, Stated, judge_cluster, judge_copilot, judge_default_action, judge_features,
     judge_gone, judge_groups, judge_in_path, judge_permits, judge_reaches_copilot,
     judge_reconciled, judge_syslog, judge_types,
 };
-use crate::judge::{CheckResult, Observations, RuleExpectation};
-use crate::lab::{self, RUNTIME_NAMESPACE};
-use crate::outcome::Outcome;
+use crate::judge::{Observations, RuleExpectation};
+use crate::lab::{self, Question, RUNTIME_NAMESPACE};
 use crate::scenario_data::platform::Design;
 use crate::world::{Failure, Scene, Step, World};
 
@@ -107,15 +106,15 @@ async fn record_reaches_copilot(world: &mut World) -> Step {
             };
             let deadline = scene.context.deadlines.denial_logged;
             // In vain is an answer, too.
-            let _ = scene
+            scene
                 .lab()
                 .await?
-                .see("the record at CoPilot", deadline, |events| {
+                .saw("the record at CoPilot", deadline, |events| {
                     let seen = events.iter().map(AsRef::as_ref);
                     let seen = observe::from_events(seen, Timestamp::now());
                     arrived(&seen).passed().then_some(())
                 })
-                .await;
+                .await?;
             let result = arrived(&scene.observe().await?);
             scene.settle(vec![result])
         })
@@ -215,14 +214,14 @@ async fn feature_goes_off(world: &mut World, feature: String) -> Step {
             let deadline = scene.context.deadlines.denial_logged;
             let lifted = |event: &Event| matches!(event, Event::PolicyLifted { namespace, .. } if namespace == RUNTIME_NAMESPACE);
             let what = "the gateway to forget the policies of the cluster";
-            let _ = scene
+            scene
                 .lab()
                 .await?
-                .see(what, deadline, |events| {
+                .saw(what, deadline, |events| {
                     let found = events.iter().any(|recorded| lifted(&recorded.event));
                     found.then_some(())
                 })
-                .await;
+                .await?;
             Ok(())
         })
         .await
@@ -236,26 +235,9 @@ async fn feature_is_named(world: &mut World, feature: String) -> Step {
             let completed = scene.await_outcome(&label).await?;
             scene.lab().await?.end_probes();
             let causes = scene.causes().await;
-            let off = Cause::FeaturesOff(vec![feature.clone()]);
-            let named = causes.iter().find(|cause| **cause == off);
-            let (outcome, found) = match named {
-                _ if completed => (
-                    Outcome::Failed,
-                    format!("{label} passes by a policy that the controller should ignore"),
-                ),
-                Some(cause) => (Outcome::Passed, cause.in_words()),
-                None => (
-                    Outcome::Failed,
-                    format!("of {} named prerequisites none is that", causes.len()),
-                ),
-            };
-            let expected = format!(
-                "with {feature} off the canary's permit does not apply, and that is named as the cause"
-            );
-            let ids = scene.claims(&["PLT-09"]);
-            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-            let result = CheckResult::stated("feature named", &ids, outcome, expected, found);
-            scene.settle(vec![result])
+            let passed = completed.then_some(label.as_str());
+            let check = scene.check("feature named", &["PLT-09"]);
+            scene.settle(vec![judge_named(&check, &feature, &causes, passed)])
         })
         .await
 }
@@ -307,8 +289,13 @@ fn no_api() -> Failure {
 impl Scene {
     /// Everything that the controller and the API server state now.
     async fn ask(&mut self) -> Result<Stated, Failure> {
-        let features = self.design()?.features.clone();
-        Ok(self.lab().await?.ask_platform(&features).await)
+        let design = self.design()?;
+        let (features, index) = (design.features.clone(), design.syslog.index);
+        let question = Question {
+            features: &features,
+            syslog_index: Some(index),
+        };
+        Ok(self.lab().await?.ask_platform(question).await)
     }
 
     fn design(&self) -> Result<&Design, Failure> {
@@ -327,7 +314,8 @@ impl Scene {
             name: format!("{RUNTIME_NAMESPACE}/{name}"),
             object,
         };
-        let stated = self.lab().await?.ask_platform(&[]).await;
+        let lab = self.lab().await?;
+        let stated = lab.ask_platform(Question::default()).await;
         self.settle(vec![judge_reconciled(&claim, &stated)])
     }
 }

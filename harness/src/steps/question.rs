@@ -66,7 +66,7 @@ async fn recorded_whether_cut(world: &mut World) -> Step {
                 events.iter().any(|recorded| is_end(&recorded.event)).then_some(())
             };
             // In vain is an answer too: it stayed open for that long.
-            let _ = scene.lab().await?.see("the end of the open connection", watch, ended).await;
+            scene.lab().await?.saw("the end of the open connection", watch, ended).await?;
             let observations = scene.observe().await?;
             let session = scene.attempt(&observations, HELD)?;
             let denied = scene.attempt(&observations, &denied)?;

@@ -60,15 +60,14 @@ impl Scene {
     pub(super) async fn observe(&mut self) -> Result<Observations, lab::Error> {
         let deadline = self.context.deadlines.denial_logged;
         // In vain is no error here: the judge says which rule nobody knows.
-        let _ = self
-            .lab()
+        self.lab()
             .await?
-            .see_indexed(
+            .saw_indexed(
                 "the names of the rules in the gateway's log",
                 deadline,
                 |index| index.all_rules_known().then_some(()),
             )
-            .await;
+            .await?;
         let captures = self.lab().await?.flush_captures().await;
         Ok(observe::observe(
             self.recorder.folder(),
@@ -161,11 +160,10 @@ impl Scene {
             .then_some(())
         };
         // In vain is no error here: the judge says what is missing.
-        let _ = self
-            .lab()
+        self.lab()
             .await?
-            .see_indexed("the gateway's records of denials", deadline, logged)
-            .await;
+            .saw_indexed("the gateway's records of denials", deadline, logged)
+            .await?;
         let observations = self.observe_quiet(&[]).await?;
         let mut results = Vec::new();
         for attempt in attempts {
@@ -246,11 +244,10 @@ impl Scene {
                 .then_some(())
         };
         // In vain is no error here: the judge says what is missing.
-        let _ = self
-            .lab()
+        self.lab()
             .await?
-            .see_indexed("the gateway's record of a permit", deadline, logged)
-            .await;
+            .saw_indexed("the gateway's record of a permit", deadline, logged)
+            .await?;
         let observations = self.observe().await?;
         let claim = PermitClaim {
             check: self.check(format!("passed: {}", attempt.label), PERMITTED),
@@ -299,7 +296,10 @@ impl Scene {
         };
         // In vain is no error here: the judge says what is missing.
         let what = "the gateway's records of permits";
-        let _ = self.lab().await?.see_indexed(what, deadline, logged).await;
+        self.lab()
+            .await?
+            .saw_indexed(what, deadline, logged)
+            .await?;
         let observations = self.observe().await?;
         let mut results = Vec::new();
         for attempt in attempts {
@@ -412,7 +412,7 @@ impl Scene {
                 .all(|label| index.decision(label).is_some())
                 .then_some(())
         };
-        let _ = self.lab().await?.see_indexed(what, deadline, all).await;
+        self.lab().await?.saw_indexed(what, deadline, all).await?;
         Ok(())
     }
 }

@@ -1,8 +1,6 @@
 //! What the published blueprints set on the firewall's controller before any workload runs, over the vendor's API
 //! (reference: aviatrix-dcf.md section 3, aviatrix-controller-api.md sections 4.1, 4.5, 5 and 6).
 
-use std::net::SocketAddr;
-
 use serde_json::json;
 
 use super::vendor_api::{Error, VendorApi};
@@ -51,30 +49,4 @@ impl Blueprint {
         api.post("k8s/clusters", &cluster).await?;
         Ok(())
     }
-}
-
-/// Sends the gateways' log to one server more, at a remote syslog index from 0 to 9.
-///
-/// # Errors
-/// When the controller refuses it, as it does for an index that is in use.
-pub(super) async fn forward_log(
-    api: &VendorApi,
-    index: u8,
-    server: SocketAddr,
-    protocol: &str,
-) -> Result<(), Error> {
-    let (index, name) = (index.to_string(), format!("Remote_{index}"));
-    let (host, port) = (server.ip().to_string(), server.port().to_string());
-    let parts = [
-        ("index", &*index),
-        ("name", &*name),
-        ("server", &*host),
-        ("port", &*port),
-        ("protocol", protocol),
-        ("template", ""),
-        ("exclude_gateway_list", ""),
-    ];
-    api.multipart_action("enable_remote_syslog_logging", &parts)
-        .await
-        .map(drop)
 }

@@ -6,6 +6,7 @@
 //! served in a namespace of its own behind the gateway.
 
 mod bare;
+mod installation;
 mod parts;
 mod relay;
 mod witness;
@@ -17,8 +18,7 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::fault::ClusterFault;
-use cluster::network::{NODE_ADDRESS, Network, POD_CIDR};
+use cluster::network::Network;
 use cluster::node_stage::DropReason;
 use cluster::{ApiServerBeyond, ClusterConfig, EmbeddedCluster};
 use fixtures::internet::{Internet, InternetHandle, Sockets};
@@ -26,27 +26,22 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams};
-use mock_controller::controller::ControllerConfig;
 use mock_controller::fault::{Fault, Faults};
 use mock_controller::gateway::{Config as GatewayConfig, Gateway};
 use mock_controller::policy::Snapshot;
-use mock_controller::record::GatewayIdentity;
-use mock_controller::syslog::Forwarder;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use bare::{bare, run_to_end};
-use parts::{create_all, has_fault, images, installed, outside_client};
+use installation::Firewall;
+use parts::{create_all, images, installed, outside_client};
 use relay::relay;
 use witness::{api_server_receipts, receipt_of, record_api_server, record_nodes};
 
-use super::blueprint::{self, Blueprint};
 use super::firewall;
-use super::syslog_receiver::SyslogReceiver;
-use super::tier_one::{self, Installed};
-use super::vendor::FakeController;
+use super::tier_one;
 use super::vendor_api::VendorApi;
 use super::{Capabilities, Cluster, Crash, Error, FarEnds};
 use crate::evidence::Recorder;
@@ -98,18 +93,12 @@ pub fn enter_user_namespace() -> Result<(), Error> {
 struct Embedded {
     cluster: EmbeddedCluster,
     client: kube::Client,
-    firewall: FakeController,
-    vendor_api: VendorApi,
-    tier_one: Installed,
+    firewall: Firewall,
     api_server_beyond: bool,
     trust: rustls::ClientConfig,
     cancel: CancellationToken,
     tasks: TaskTracker,
     internet: InternetHandle,
-    log: SyslogReceiver,
-    /// Listens as long as it is held.
-    _copilot: SyslogReceiver,
-    places: Places,
     log_complete: Duration,
     recorder: Recorder,
 }
@@ -164,51 +153,18 @@ pub async fn start(
         .map_err(|error| failed(&error))?;
 
     let client = outside_client(&cluster).await?;
-    let identity = GatewayIdentity {
-        name: "embedded".to_owned(),
-        public_ip: GATEWAY_ADDRESS.into(),
-    };
-    let log = firewall::receive_log(recorder).await?;
-    let (copilot, copilot_address) = firewall::copilot(recorder).await?;
-    let places = places(copilot_address);
-    let limits = mock_controller::syslog::Limits {
-        flush: context.deadlines.log_complete,
-        ..mock_controller::syslog::Limits::default()
-    };
-    let firewall = FakeController::start(ControllerConfig {
-        faults: faults.clone(),
-        ..ControllerConfig::default()
-    })
+    let firewall = installation::install(
+        (context, setup),
+        &faults,
+        recorder,
+        (&cluster, &client),
+        &cancel,
+        &tasks,
+    )
     .await?;
-    let configured = firewall.controller.remote_syslog();
-    let forwarder = Forwarder::new(identity, configured, limits, &faults);
-    firewall::send_log(network.records(), forwarder, recorder, &tasks);
-    let vendor_api = firewall.log_in().await?;
-    let blueprint = Blueprint {
-        cluster_id: CLUSTER_ID,
-        kubeconfig: cluster.kubeconfig(),
-        default_action_denies: setup.default_action_denies,
-    };
-    blueprint.apply(&vendor_api).await?;
-    if let Some(receiver) = log.tcp {
-        blueprint::forward_log(&vendor_api, firewall::LOG_INDEX, receiver, "TCP").await?;
-    }
-    let tier_one = Installed::default();
-    for data in &setup.tier_one {
-        tier_one.install(&vendor_api, data, &places).await?;
-    }
-    if !has_fault(context, ClusterFault::CrdsMissing) {
-        create_all(&client, &firewall::crds()?).await?;
-    }
-    // Subscribes now: a push before the first poll of a task would be missed.
-    firewall::record_pushes(&firewall.controller, &client, recorder, &cancel, &tasks);
-    let controller = Arc::clone(&firewall.controller);
-    let run = Arc::clone(&controller).run(network.gateway_link(), cancel.child_token());
-    tasks.spawn(run);
-
     if setup.api_server_beyond {
         // Whoever starts now needs the API server, and the way to it is the gateway's to open.
-        drop(controller.enforced(|_| true).await);
+        drop(firewall.fake.controller.enforced(|_| true).await);
         record_api_server(&client, recorder).await?;
     }
     record_nodes(&client, recorder).await?;
@@ -219,8 +175,6 @@ pub async fn start(
             cluster,
             client,
             firewall,
-            vendor_api,
-            tier_one,
             api_server_beyond: setup.api_server_beyond,
             trust: context
                 .authority
@@ -229,9 +183,6 @@ pub async fn start(
             cancel,
             tasks,
             internet,
-            log,
-            _copilot: copilot,
-            places,
             log_complete: context.deadlines.log_complete,
             recorder: recorder.clone(),
         }),
@@ -395,7 +346,7 @@ impl Cluster for Embedded {
     }
 
     fn firewall_policy(&self) -> Option<Value> {
-        Some(self.firewall.controller.export())
+        Some(self.firewall.fake.controller.export())
     }
 
     fn gateway_addresses(&self) -> BTreeSet<IpAddr> {
@@ -403,19 +354,20 @@ impl Cluster for Embedded {
     }
 
     fn places(&self) -> Places {
-        self.places.clone()
+        self.firewall.places.clone()
     }
 
     fn set_tier_one<'a>(&'a self, data: &'a TierOne) -> BoxFuture<'a, Result<(), Error>> {
         async move {
-            let mut places = self.places.clone();
+            let mut places = self.firewall.places.clone();
             let pods = orchestrator_addresses(&self.client).await?;
             places.insert("orchestrator pods".to_owned(), pods);
             let rules = self
+                .firewall
                 .tier_one
-                .install(&self.vendor_api, data, &places)
+                .install(&self.firewall.api, data, &places)
                 .await?;
-            let controller = &self.firewall.controller;
+            let controller = &self.firewall.fake.controller;
             controller
                 .enforced(|_| tier_one::in_force(&controller.export(), &rules))
                 .await;
@@ -426,8 +378,12 @@ impl Cluster for Embedded {
 
     fn clear_tier_one<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), Error>> {
         async move {
-            let rules = self.tier_one.remove(&self.vendor_api, name).await?;
-            let controller = &self.firewall.controller;
+            let rules = self
+                .firewall
+                .tier_one
+                .remove(&self.firewall.api, name)
+                .await?;
+            let controller = &self.firewall.fake.controller;
             controller
                 .enforced(|_| !tier_one::any_in_force(&controller.export(), &rules))
                 .await;
@@ -442,7 +398,7 @@ impl Cluster for Embedded {
 
     fn give_policy_again(&self) -> BoxFuture<'_, ()> {
         async {
-            let controller = &self.firewall.controller;
+            let controller = &self.firewall.fake.controller;
             let before = controller.push_again();
             controller.enforced(|push| push.generation > before).await;
         }
@@ -450,18 +406,18 @@ impl Cluster for Embedded {
     }
 
     fn vendor_api(&self) -> Option<&VendorApi> {
-        Some(&self.vendor_api)
+        Some(&self.firewall.api)
     }
 
     fn restart_controller(&self) -> BoxFuture<'_, bool> {
         async {
-            let controller = &self.firewall.controller;
+            let controller = &self.firewall.fake.controller;
             let before = controller
                 .pushes()
                 .borrow()
                 .as_ref()
                 .map(|push| push.generation);
-            self.firewall.restart();
+            self.firewall.fake.restart();
             controller
                 .enforced(|push| Some(push.generation) > before)
                 .await;
@@ -542,7 +498,7 @@ impl Cluster for Embedded {
             self.cluster.shutdown().await;
             self.tasks.close();
             self.tasks.wait().await;
-            firewall::finish_log(&self.log, self.log_complete, &self.recorder).await;
+            firewall::finish_log(&self.firewall.log, self.log_complete, &self.recorder).await;
         }
         .boxed()
     }
@@ -563,22 +519,6 @@ fn crash(crash: &cluster::Crash) -> Crash {
         container: crash.container(),
         reason: crash.to_string(),
     }
-}
-
-/// Addresses by the names that data of Tier 1 has for them.
-fn places(copilot: SocketAddr) -> Places {
-    let network = NODE_ADDRESS.octets();
-    let nodes = format!("{}.{}.{}.0/24", network[0], network[1], network[2]);
-    Places::from([
-        ("pod subnet".to_owned(), vec![POD_CIDR.to_string()]),
-        ("node subnet".to_owned(), vec![nodes]),
-        (
-            "api server".to_owned(),
-            vec![format!("{}/32", API_SERVER_ADDRESS.ip())],
-        ),
-        ("copilot".to_owned(), vec![copilot.ip().to_string()]),
-        ("copilot port".to_owned(), vec![copilot.port().to_string()]),
-    ])
 }
 
 /// The addresses that the orchestrator's Pods have now.

@@ -42,16 +42,23 @@ pub(super) fn crds() -> Result<Vec<Value>, Error> {
         .collect()
 }
 
-/// A receiver that keeps every line as evidence.
+/// A receiver that keeps every line as evidence, and where it listens.
 ///
 /// # Errors
 /// When it can't listen.
-pub(super) async fn receive_log(recorder: &Recorder) -> Result<SyslogReceiver, Error> {
+pub(super) async fn receive_log(
+    recorder: &Recorder,
+) -> Result<(SyslogReceiver, SocketAddr), Error> {
     let recorder = recorder.clone();
     let sink = Arc::new(move |line: &str| drop(recorder.gateway_log(line)));
-    SyslogReceiver::start(Listen::on_loopback(), sink)
+    let failed = |error: &dyn std::fmt::Display| Error::Cluster(error.to_string());
+    let receiver = SyslogReceiver::start(Listen::on_loopback(), sink)
         .await
-        .map_err(|error| Error::Cluster(error.to_string()))
+        .map_err(|error| failed(&error))?;
+    let address = receiver.tcp;
+    let address =
+        address.ok_or_else(|| failed(&"the receiver of the gateway's log has no port"))?;
+    Ok((receiver, address))
 }
 
 /// What listens where the platform's design has CoPilot: over UDP, as CoPilot does, and on a free port in the place of
@@ -60,10 +67,10 @@ pub(super) async fn receive_log(recorder: &Recorder) -> Result<SyslogReceiver, E
 /// # Errors
 /// When it can't listen.
 pub(super) async fn copilot(recorder: &Recorder) -> Result<(SyslogReceiver, SocketAddr), Error> {
-    let recorder = recorder.clone();
+    let kept = recorder.clone();
     let sink = Arc::new(move |line: &str| {
         let text = line.to_owned();
-        drop(recorder.record(Event::CopilotLog { text }));
+        drop(kept.record(Event::CopilotLog { text }));
     });
     let listen = Listen {
         udp: Some((Ipv4Addr::LOCALHOST, 0).into()),
@@ -75,6 +82,7 @@ pub(super) async fn copilot(recorder: &Recorder) -> Result<(SyslogReceiver, Sock
         .map_err(|error| failed(&error))?;
     let address = receiver.udp;
     let address = address.ok_or_else(|| failed(&"CoPilot's double listens nowhere"))?;
+    recorder.record(Event::CopilotListens { address });
     Ok((receiver, address))
 }
 

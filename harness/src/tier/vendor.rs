@@ -8,8 +8,6 @@ use std::sync::Arc;
 use mock_controller::api::server::Server;
 use mock_controller::api::{Api, ApiConfig};
 use mock_controller::controller::{Controller, ControllerConfig};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 
 use super::Error;
 use super::vendor_api::{Account, VendorApi};
@@ -46,7 +44,9 @@ impl FakeController {
             username: self.config.credentials.username.clone(),
             password: self.config.credentials.password.clone(),
         };
-        Ok(VendorApi::login(account, self.trust()?).await?)
+        let trust = fixtures::tls::client_config_trusting(self.server.ca_pem())
+            .map_err(|error| Error::Cluster(error.to_string()))?;
+        Ok(VendorApi::login(account, trust).await?)
     }
 
     /// Where the API answers.
@@ -57,21 +57,5 @@ impl FakeController {
     /// Restarts the controller: sessions are gone, clusters are watched anew.
     pub(super) fn restart(&self) {
         self.api.restart();
-    }
-
-    /// Trust in the controller's own authority and in nothing else.
-    fn trust(&self) -> Result<rustls::ClientConfig, Error> {
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::Cluster(format!("the controller's authority is of no use: {error}"))
-        };
-        let authority = CertificateDer::from_pem_slice(self.server.ca_pem().as_bytes())
-            .map_err(|error| failed(&error))?;
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(authority).map_err(|error| failed(&error))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| failed(&error))?;
-        Ok(config.with_root_certificates(roots).with_no_client_auth())
     }
 }

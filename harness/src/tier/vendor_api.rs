@@ -15,6 +15,12 @@ use uuid::Uuid;
 /// What went wrong between the harness and the controller.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The harness could not make itself a client; nothing was asked.
+    #[error(
+        "the harness has no HTTP client for the firewall's controller: {0}; check what is to verify the controller's \
+         certificate"
+    )]
+    Client(#[source] reqwest::Error),
     /// No HTTP answer at all.
     #[error("the firewall's controller does not answer {call}: {source}")]
     Transport {
@@ -54,6 +60,21 @@ pub struct Account {
     pub password: String,
 }
 
+/// A server that is to have the gateways' log, from every gateway (section 6.1).
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteSyslog<'a> {
+    /// 0 to 9, of which the vendor reserves 9 for CoPilot.
+    pub index: u8,
+    /// Its name.
+    pub name: &'a str,
+    /// Host name or address.
+    pub server: &'a str,
+    /// A number.
+    pub port: &'a str,
+    /// `UDP` or `TCP`.
+    pub protocol: &'a str,
+}
+
 /// A session with one controller. Calls may run side by side.
 #[derive(Debug)]
 pub struct VendorApi {
@@ -72,10 +93,7 @@ impl VendorApi {
             .tls_backend_preconfigured(trust)
             .no_proxy()
             .build()
-            .map_err(|source| Error::Transport {
-                call: "anything".to_owned(),
-                source,
-            })?;
+            .map_err(Error::Client)?;
         let api = Self {
             http,
             account,
@@ -221,6 +239,26 @@ impl VendorApi {
         .await
     }
 
+    /// Sends the gateways' log to one server more.
+    ///
+    /// # Errors
+    /// When the controller refuses it, as it does for an index that is in use.
+    pub async fn enable_remote_syslog(&self, syslog: &RemoteSyslog<'_>) -> Result<(), Error> {
+        let index = syslog.index.to_string();
+        let parts = [
+            ("index", &*index),
+            ("name", syslog.name),
+            ("server", syslog.server),
+            ("port", syslog.port),
+            ("protocol", syslog.protocol),
+            ("template", ""),
+            ("exclude_gateway_list", ""),
+        ];
+        self.multipart_action("enable_remote_syslog_logging", &parts)
+            .await
+            .map(drop)
+    }
+
     async fn json_action(&self, action: &str, parameters: Value) -> Result<Value, Error> {
         self.legacy(action, |cid| {
             let mut body = Map::from_iter([
@@ -264,7 +302,8 @@ impl VendorApi {
             source,
         };
         let answer = request.send().await.map_err(transport)?;
-        let answer: Value = answer.json().await.map_err(transport)?;
+        let answer = answer.bytes().await.map_err(transport)?;
+        let answer = parse(action, &answer)?;
         if answer["return"] == true {
             return Ok(answer);
         }
@@ -314,15 +353,16 @@ impl VendorApi {
         let response = request.send().await.map_err(transport)?;
         let status = response.status();
         let body = response.bytes().await.map_err(transport)?;
-        // The answer to a write may be empty.
-        let answer = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(answer);
+            // The answer to a write may be empty.
+            return match body.is_empty() {
+                true => Ok(Value::Null),
+                false => parse(&call(), &body),
+            };
         }
-        let reason = answer["message"].as_str().map_or_else(
-            || String::from_utf8_lossy(&body).into_owned(),
-            str::to_owned,
-        );
+        let answer: Option<Value> = serde_json::from_slice(&body).ok();
+        let message = answer.as_ref().and_then(|own| own["message"].as_str());
+        let reason = message.map_or_else(|| excerpt(&body), str::to_owned);
         Err(Error::Refused {
             call: call(),
             reason: format!("HTTP {}: {reason}", status.as_u16()),
@@ -338,7 +378,13 @@ impl VendorApi {
         let token = self.http.get(self.legacy_url());
         let token = token.form(&[("action", "get_api_token"), ("log_enable", "true")]);
         let answer = self.legacy_once("get_api_token", token).await?;
-        let token = answer["results"]["api_token"].as_str().unwrap_or_default();
+        let Some(token) = answer["results"]["api_token"].as_str() else {
+            return Err(Error::Unexpected {
+                call: "get_api_token".to_owned(),
+                expected: "api_token",
+                answer,
+            });
+        };
         let login = self
             .http
             .post(self.legacy_url())
@@ -366,3 +412,23 @@ impl VendorApi {
         format!("{}/v2/api", self.account.base)
     }
 }
+
+fn parse(call: &str, body: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(body).map_err(|_| Error::Unexpected {
+        call: call.to_owned(),
+        expected: "JSON",
+        answer: excerpt(body).into(),
+    })
+}
+
+/// The beginning of an answer that may be a page of a proxy.
+fn excerpt(body: &[u8]) -> String {
+    const CHARACTERS: usize = 200;
+    String::from_utf8_lossy(body)
+        .chars()
+        .take(CHARACTERS)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

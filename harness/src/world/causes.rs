@@ -12,7 +12,7 @@ use crate::evidence::observe;
 use crate::judge::platform::Stated;
 use crate::judge::platform::cause::{Cause, Known, NEEDED, causes, named};
 use crate::judge::{CheckResult, level};
-use crate::lab;
+use crate::lab::{self, Question};
 
 impl Scene {
     /// What a step came to, with the results that it left unsettled recorded: each names the prerequisite that is not
@@ -38,7 +38,7 @@ impl Scene {
         };
         let Err(failure) = result else { return result };
         let results = causes.iter().map(|cause| {
-            let mut result = cause.stated();
+            let mut result = cause.result();
             result.reasons.push(failure.to_string());
             result
         });
@@ -57,8 +57,13 @@ impl Scene {
     }
 
     async fn platform_for_diagnosis(&self) -> Stated {
+        let features = NEEDED.map(str::to_owned);
+        let question = Question {
+            features: &features,
+            ..Question::default()
+        };
         match &self.lab {
-            Some(lab) => lab.ask_platform(&NEEDED.map(str::to_owned)).await,
+            Some(lab) => lab.ask_platform(question).await,
             None => Stated::default(),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{ANSWERS, Stated, entries, list, read};
+use super::{ANSWERS, Stated, list, listed, read};
 use crate::judge::finding::Finding;
 use crate::judge::{Check, CheckResult};
 
@@ -57,9 +57,8 @@ pub fn judge_reconciled(claim: &CanaryClaim, stated: &Stated) -> CheckResult {
     };
     status(object, &mut finding);
     let (ruleset, groups) = mirrors(object);
-    if let Some(answer) = read(&stated.rulesets, "the rulesets", &mut finding) {
-        let listed = rulesets(answer).find(|list| Some(&list["uuid"]) == ruleset);
-        match listed {
+    if let Some(lists) = rulesets(stated, &mut finding) {
+        match lists.iter().find(|list| Some(&list["uuid"]) == ruleset) {
             Some(list) if list["metadata"]["k8s"].is_null() => finding.contradicts(
                 ANSWERS,
                 format!(
@@ -73,11 +72,11 @@ pub fn judge_reconciled(claim: &CanaryClaim, stated: &Stated) -> CheckResult {
             None => finding.contradicts(ANSWERS, "the controller lists no ruleset of it"),
         }
     }
-    if let Some(answer) = read(&stated.groups, "the groups", &mut finding) {
-        let listed: BTreeSet<&str> = uuids(entries(answer, "app_domains"));
+    if let Some(all) = listed(&stated.groups, "app_domains", "the groups", &mut finding) {
+        let present: BTreeSet<&str> = all.iter().filter_map(|one| one["uuid"].as_str()).collect();
         let lacking: Vec<String> = groups
             .iter()
-            .filter(|(_, uuid)| !listed.contains(uuid))
+            .filter(|(_, uuid)| !present.contains(uuid))
             .map(|(name, _)| (*name).to_owned())
             .collect();
         if groups.is_empty() {
@@ -118,8 +117,8 @@ fn status(object: &Value, finding: &mut Finding) {
         Some(uuid) => finding.supports(ANSWERS, format!("status: ruleset {uuid}")),
         None => finding.contradicts(ANSWERS, "status: no ruleset"),
     }
-    for (kind, declared) in [("smartGroups", "smartGroups"), ("webGroups", "webGroups")] {
-        let wanted = object["spec"][declared].as_array().into_iter().flatten();
+    for kind in ["smartGroups", "webGroups"] {
+        let wanted = object["spec"][kind].as_array().into_iter().flatten();
         for group in wanted {
             let mut told = status[kind].as_array().into_iter().flatten();
             let uuid = told
@@ -147,21 +146,20 @@ pub fn judge_gone(check: &Check, before: &Value, stated: &Stated) -> CheckResult
     }
     let mut mine: BTreeSet<&str> = groups.into_iter().map(|(_, uuid)| uuid).collect();
     mine.extend(ruleset.and_then(Value::as_str));
-    let mut left = Vec::new();
-    if let Some(answer) = read(&stated.rulesets, "the rulesets", &mut finding) {
-        left.extend(rulesets(answer));
-    }
-    if let Some(answer) = read(&stated.groups, "the groups", &mut finding) {
-        left.extend(entries(answer, "app_domains"));
-    }
-    left.retain(|one| one["uuid"].as_str().is_some_and(|uuid| mine.contains(uuid)));
+    let lists = rulesets(stated, &mut finding);
+    let groups = listed(&stated.groups, "app_domains", "the groups", &mut finding);
+    let both_read = lists.is_some() && groups.is_some();
+    let all = [lists, groups].into_iter().flatten().flatten();
+    let left: Vec<&Value> = all
+        .filter(|one| one["uuid"].as_str().is_some_and(|uuid| mine.contains(uuid)))
+        .collect();
     for one in &left {
         finding.contradicts(
             ANSWERS,
             format!("the controller still lists {}", one["name"]),
         );
     }
-    if left.is_empty() {
+    if left.is_empty() && both_read {
         finding.supports(ANSWERS, "nothing of it is listed any more");
     }
     finding.conclude(
@@ -182,10 +180,6 @@ fn mirrors(object: &Value) -> (Option<&Value>, Vec<(&str, &str)>) {
 }
 
 /// Rulesets alone or nested in an envelope (reference: aviatrix-controller-api.md section 9).
-fn rulesets(answer: &Value) -> impl Iterator<Item = &Value> {
-    entries(answer, "dcf_policies")
-}
-
-fn uuids<'a>(entries: impl Iterator<Item = &'a Value>) -> BTreeSet<&'a str> {
-    entries.filter_map(|entry| entry["uuid"].as_str()).collect()
+fn rulesets<'a>(stated: &'a Stated, finding: &mut Finding) -> Option<&'a [Value]> {
+    listed(&stated.rulesets, "dcf_policies", "the rulesets", finding)
 }

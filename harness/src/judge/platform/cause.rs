@@ -13,8 +13,9 @@ use super::canary::TYPES;
 use super::path::{Bypass, bypass};
 use super::{ANSWERS, Stated, entries, list, permits};
 use crate::evidence::{Action, folder};
-use crate::judge::condition::{self, Masquerade};
-use crate::judge::{Bearing, CheckResult, EvidenceLine, Observations, Seen, correlate};
+use crate::judge::finding::Finding;
+use crate::judge::masquerade::{self, Masquerade};
+use crate::judge::{Bearing, Check, CheckResult, EvidenceLine, Observations, Seen, correlate};
 use crate::outcome::Outcome;
 
 /// The features without which policy objects mean nothing: the firewall itself, and its eye for Kubernetes.
@@ -66,7 +67,7 @@ pub enum Cause {
 /// The prerequisites that are not met.
 #[must_use]
 pub fn causes(stated: &Stated, known: &Known, observations: &Observations) -> Vec<Cause> {
-    let masquerade = condition::masquerade(observations).map(Cause::Masquerade);
+    let masquerade = masquerade::masquerade(observations).map(Cause::Masquerade);
     let bypassed = bypass(&known.gateway, observations).map(|bypass| Cause::GatewayBypassed {
         bypass,
         gateway: known.gateway.clone(),
@@ -105,7 +106,7 @@ fn kubernetes(stated: &Stated, observations: &Observations) -> Option<Cause> {
         }
     }
     if let Seen::Read(clusters) = &stated.clusters
-        && entries(clusters, "clusters").next().is_none()
+        && entries(clusters, "clusters").is_some_and(<[Value]>::is_empty)
     {
         return Some(Cause::NotRegistered);
     }
@@ -298,7 +299,7 @@ impl Cause {
 
     /// The prerequisite's own result.
     #[must_use]
-    pub fn stated(&self) -> CheckResult {
+    pub fn result(&self) -> CheckResult {
         let (check, expected) = self.expected();
         let found = match self {
             Self::Masquerade(masquerade) => format!("{} ({})", self.in_words(), masquerade.record),
@@ -331,7 +332,36 @@ pub fn named(causes: &[Cause], results: Vec<CheckResult>) -> Vec<CheckResult> {
         explain(&mut result, causes);
         result
     });
-    causes.iter().map(Cause::stated).chain(blamed).collect()
+    causes.iter().map(Cause::result).chain(blamed).collect()
+}
+
+/// Judges that a switch which is off is named as a cause, and that policies are ignored as long as it is: `passed` is a
+/// request that one of them let through.
+#[must_use]
+pub fn judge_named(
+    check: &Check,
+    feature: &str,
+    causes: &[Cause],
+    passed: Option<&str>,
+) -> CheckResult {
+    let mut finding = Finding::default();
+    if let Some(request) = passed {
+        finding.contradicts(
+            folder::EVENTS,
+            format!("{request} passes by a policy that the controller should ignore"),
+        );
+    }
+    let off = Cause::FeaturesOff(vec![feature.to_owned()]);
+    if causes.contains(&off) {
+        finding.supports(ANSWERS, format!("named: {}", off.in_words()));
+    } else {
+        let others: Vec<String> = causes.iter().map(Cause::brief).collect();
+        finding.contradicts(ANSWERS, format!("it is not named; {} is", list(&others)));
+    }
+    finding.conclude(
+        check,
+        format!("with {feature} off the permit does not apply, and that is named as the cause"),
+    )
 }
 
 fn explain(result: &mut CheckResult, causes: &[Cause]) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{ANSWERS, Stated, entries, list, read};
+use super::{ANSWERS, Stated, list, listed};
 use crate::judge::finding::{Finding, count};
 use crate::judge::{Check, CheckResult};
 use crate::scenario_data::platform::Design;
@@ -21,9 +21,9 @@ const SYSTEM: [(&str, &str); 3] = [
 #[must_use]
 pub fn judge_groups(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
     let mut finding = Finding::default();
-    if let Some(answer) = read(&stated.groups, "the groups", &mut finding) {
+    if let Some(groups) = listed(&stated.groups, "app_domains", "the groups", &mut finding) {
         for group in &design.groups {
-            compare(group, answer, &mut finding);
+            compare(group, groups, &mut finding);
         }
     }
     let expected = format!(
@@ -34,11 +34,9 @@ pub fn judge_groups(check: &Check, design: &Design, stated: &Stated) -> CheckRes
     finding.conclude(check, expected)
 }
 
-fn compare(group: &Value, answer: &Value, finding: &mut Finding) {
+fn compare(group: &Value, groups: &[Value], finding: &mut Finding) {
     let name = group["name"].as_str().unwrap_or_default();
-    let found: Vec<&Value> = entries(answer, "app_domains")
-        .filter(|one| one["name"] == name)
-        .collect();
+    let found: Vec<&Value> = groups.iter().filter(|one| one["name"] == name).collect();
     let [found] = found.as_slice() else {
         let number = match found.len() {
             0 => "no group".to_owned(),
@@ -90,15 +88,12 @@ fn scope(group: &Value) -> BTreeSet<String> {
 }
 
 /// The name that a uuid stands for.
-pub(super) fn name_of(uuid: &Value, groups: Option<&Value>) -> String {
+pub(super) fn name_of(uuid: &Value, groups: &[Value]) -> String {
     let system = SYSTEM.iter().find(|(known, _)| uuid == known);
     if let Some((_, name)) = system {
         return (*name).to_owned();
     }
-    let own = groups.and_then(|answer| {
-        entries(answer, "app_domains")
-            .find(|group| group["uuid"] == *uuid)
-            .and_then(|group| group["name"].as_str())
-    });
+    let own = groups.iter().find(|group| group["uuid"] == *uuid);
+    let own = own.and_then(|group| group["name"].as_str());
     own.or(uuid.as_str()).unwrap_or_default().to_owned()
 }

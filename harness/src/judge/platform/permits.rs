@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::groups::name_of;
-use super::{ANSWERS, Stated, entries, list, read};
+use super::{ANSWERS, Stated, entries, list, listed, read, unexpected};
 use crate::judge::finding::{Finding, count};
-use crate::judge::{Check, CheckResult, Seen};
+use crate::judge::{Check, CheckResult};
 use crate::scenario_data::platform::Design;
 
 /// Judges the V1 policy list: each permit is there once, as the design has it, and they come in the design's order.
@@ -15,11 +15,18 @@ use crate::scenario_data::platform::Design;
 #[must_use]
 pub fn judge_permits(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
     let mut finding = Finding::default();
-    if let Some(answer) = read(&stated.policy_list, "the policy list", &mut finding) {
-        let mut rules: Vec<&Value> = entries(answer, "policies").collect();
+    let rules = listed(
+        &stated.policy_list,
+        "policies",
+        "the policy list",
+        &mut finding,
+    );
+    if let Some(rules) = rules {
+        let mut rules: Vec<&Value> = rules.iter().collect();
         // A rule without a priority has the lowest number, as the vendor's client sends it.
         rules.sort_by_key(|rule| rule["priority"].as_i64().unwrap_or_default());
-        compare(design, &rules, stated.groups.read(), &mut finding);
+        let groups = listed(&stated.groups, "app_domains", "the groups", &mut finding);
+        compare(design, &rules, groups, &mut finding);
     }
     let names: Vec<String> = design.permits.iter().map(named).collect();
     finding.conclude(
@@ -31,7 +38,7 @@ pub fn judge_permits(check: &Check, design: &Design, stated: &Stated) -> CheckRe
     )
 }
 
-fn compare(design: &Design, rules: &[&Value], groups: Option<&Value>, finding: &mut Finding) {
+fn compare(design: &Design, rules: &[&Value], groups: Option<&[Value]>, finding: &mut Finding) {
     let mut last = None;
     for permit in &design.permits {
         let name = named(permit);
@@ -77,8 +84,9 @@ fn compare(design: &Design, rules: &[&Value], groups: Option<&Value>, finding: &
     }
 }
 
-/// What differs from the design, in words. What the design does not say is not compared.
-fn differences(permit: &Value, rule: &Value, groups: Option<&Value>) -> Vec<String> {
+/// What differs from the design, in words. What the design does not say is not compared, nor are groups whose names
+/// nobody told.
+fn differences(permit: &Value, rule: &Value, groups: Option<&[Value]>) -> Vec<String> {
     let mut found = Vec::new();
     let mut compare = |what: &str, wanted: String, has: String| {
         if wanted != has {
@@ -96,6 +104,7 @@ fn differences(permit: &Value, rule: &Value, groups: Option<&Value>) -> Vec<Stri
         ports(&permit["port_ranges"]),
         ports(&rule["port_ranges"]),
     );
+    let Some(groups) = groups else { return found };
     for key in ["src_ads", "dst_ads", "web_filters"] {
         let wanted = permit[key].as_array().into_iter().flatten();
         let wanted: BTreeSet<String> = wanted
@@ -134,10 +143,12 @@ fn named(rule: &Value) -> String {
 
 /// Names of rules that should be in the policy list and are not.
 pub(super) fn lost(expected: &[String], stated: &Stated) -> Vec<String> {
-    let Seen::Read(answer) = &stated.policy_list else {
+    let answer = stated.policy_list.read();
+    let Some(rules) = answer.and_then(|answer| entries(answer, "policies")) else {
         return Vec::new();
     };
-    let present: BTreeSet<&str> = entries(answer, "policies")
+    let present: BTreeSet<&str> = rules
+        .iter()
         .filter_map(|rule| rule["name"].as_str())
         .collect();
     let lacking = expected
@@ -151,7 +162,11 @@ pub(super) fn lost(expected: &[String], stated: &Stated) -> Vec<String> {
 pub fn judge_default_action(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
     let mut finding = Finding::default();
     let wanted = &design.default_action;
-    if let Some(answer) = read(&stated.default_action, "the default action", &mut finding) {
+    let what = "the default action";
+    let answer = read(&stated.default_action, what, &mut finding);
+    if let Some(answer) = answer.filter(|answer| !answer["action"].is_string()) {
+        unexpected(answer, what, &mut finding);
+    } else if let Some(answer) = answer {
         let action = upper(&answer["action"]);
         let said = format!("the default action is {action}");
         if action == wanted.action {

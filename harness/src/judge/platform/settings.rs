@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::{ANSWERS, Stated, entries, list, read};
+use super::{ANSWERS, Stated, list, listed, read, unexpected};
 use crate::evidence::folder;
 use crate::judge::finding::Finding;
-use crate::judge::{Attempt, Check, CheckResult, Observations, correlate};
+use crate::judge::{Attempt, Check, CheckResult, Observations, Seen, correlate};
 use crate::scenario_data::platform::Design;
 
 /// Judges that each switch of the design is on.
@@ -33,7 +33,9 @@ pub fn judge_syslog(check: &Check, design: &Design, stated: &Stated) -> CheckRes
     let mut finding = Finding::default();
     let wanted = &design.syslog;
     if let Some(answer) = read(&stated.syslog, "remote syslog", &mut finding) {
-        if answer["status"] == "enabled" {
+        if !answer["status"].is_string() {
+            unexpected(answer, "remote syslog", &mut finding);
+        } else if answer["status"] == "enabled" {
             for (key, wanted) in [
                 ("index", &wanted.index.to_string()),
                 ("server", &wanted.server),
@@ -64,13 +66,26 @@ pub fn judge_reaches_copilot(
     observations: &Observations,
 ) -> CheckResult {
     let mut finding = Finding::default();
+    let copilot = match &observations.copilot {
+        Seen::Read(log) => Some(log),
+        Seen::Unreadable(why) => {
+            finding.missing(folder::EVENTS, format!("what comes to CoPilot: {why}"));
+            None
+        }
+        Seen::NotVisible => {
+            let why = "what comes to CoPilot: nothing listens in its place here";
+            finding.missing(folder::EVENTS, why);
+            None
+        }
+    };
     for attempt in attempts {
         let label = &attempt.label;
         let Some(sent) = &attempt.sent else {
             finding.missing(folder::EVENTS, format!("{label} was never sent"));
             continue;
         };
-        let arrived = correlate::records_in(&observations.copilot, sent, observations);
+        let Some(copilot) = copilot else { continue };
+        let arrived = correlate::records_in(copilot, sent, observations);
         if let Some(record) = arrived.first() {
             let record = correlate::describe_record(record, observations);
             finding.supports(folder::EVENTS, format!("CoPilot got {record}"));
@@ -96,12 +111,11 @@ pub fn judge_reaches_copilot(
 pub fn judge_copilot(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
     let mut finding = Finding::default();
     let wanted = &design.copilot;
-    if let Some(answer) = read(
-        &stated.copilot,
-        "the association with CoPilot",
-        &mut finding,
-    ) {
-        if answer["status"] == true {
+    let what = "the association with CoPilot";
+    if let Some(answer) = read(&stated.copilot, what, &mut finding) {
+        if !answer["status"].is_boolean() {
+            unexpected(answer, what, &mut finding);
+        } else if answer["status"] == true {
             same("ip", &wanted.private, &answer["ip"], &mut finding);
             same(
                 "public_ip",
@@ -125,9 +139,8 @@ pub fn judge_copilot(check: &Check, design: &Design, stated: &Stated) -> CheckRe
 #[must_use]
 pub fn judge_cluster(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
     let mut finding = Finding::default();
-    if let Some(answer) = read(&stated.clusters, "the clusters", &mut finding) {
-        let clusters: Vec<&Value> = entries(answer, "clusters").collect();
-        for cluster in &clusters {
+    if let Some(clusters) = listed(&stated.clusters, "clusters", "the clusters", &mut finding) {
+        for cluster in clusters {
             let csp = cluster["credential"]["use_csp_credentials"] == true;
             let how = if csp {
                 "the cloud account"

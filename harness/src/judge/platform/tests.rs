@@ -7,7 +7,7 @@ use std::path::Path;
 use rstest::rstest;
 use serde_json::json;
 
-use super::cause::{Cause, Known, causes, named};
+use super::cause::{Cause, Known, causes, judge_named, named};
 use super::*;
 use crate::judge::{Check, CheckResult, Observations};
 use crate::outcome::Outcome;
@@ -97,6 +97,10 @@ fn what_is_as_designed_passes_and_what_nobody_said_is_not_proven(#[case] judge: 
     assert_eq!(result.outcome, Outcome::Passed, "{result}");
     let result = judged(judge, &Stated::default());
     assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+    let result = judged(judge, &Stated::unreadable("no answer in time"));
+    assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+    let reasons = result.reasons.join("\n");
+    assert!(reasons.contains("no answer in time"), "{result}");
 }
 
 #[rstest]
@@ -165,6 +169,84 @@ fn settings_differ() {
     }
 }
 
+/// A page of a proxy, an answer to another question, nothing at all.
+const NOT_THE_ANSWER: [fn() -> Value; 3] = [
+    || json!("<html>"),
+    || json!({"error": "try later"}),
+    || Value::Null,
+];
+
+#[rstest]
+#[case(judge_groups)]
+#[case(judge_permits)]
+#[case(judge_default_action)]
+#[case(judge_syslog)]
+#[case(judge_copilot)]
+#[case(judge_cluster)]
+fn an_unexpected_answer_is_not_held_against_the_design(#[case] judge: Judge) {
+    for answer in NOT_THE_ANSWER {
+        let result = judged(judge, &answered_by(answer()));
+        assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+        let reasons = result.reasons.join("\n");
+        assert!(reasons.contains("unexpected answer"), "{result}");
+    }
+}
+
+/// A controller whose every answer is this one.
+fn answered_by(answer: Value) -> Stated {
+    Stated {
+        groups: Seen::Read(answer.clone()),
+        policy_list: Seen::Read(answer.clone()),
+        rulesets: Seen::Read(answer.clone()),
+        default_action: Seen::Read(answer.clone()),
+        syslog: Seen::Read(answer.clone()),
+        copilot: Seen::Read(answer.clone()),
+        clusters: Seen::Read(answer),
+        ..as_designed()
+    }
+}
+
+#[test]
+fn an_unexpected_answer_says_nothing_about_a_canary() {
+    let check = Check::new("c", &["PLT-04"]);
+    let claim = CanaryClaim {
+        check: check.clone(),
+        name: "obot-mcp/canary".to_owned(),
+        object: Some(canary()),
+    };
+    for answer in NOT_THE_ANSWER {
+        let stated = answered_by(answer());
+        let result = judge_reconciled(&claim, &stated);
+        assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+        let result = judge_gone(&check, &canary(), &stated);
+        assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+    }
+}
+
+/// A list in an envelope without entries is one.
+#[test]
+fn an_empty_collection_is_an_answer() {
+    for empty in [
+        json!([]),
+        json!({"clusters": []}),
+        json!({"clusters": null}),
+    ] {
+        let mut stated = as_designed();
+        stated.clusters = Seen::Read(empty);
+        let result = judged(judge_cluster, &stated);
+        assert_eq!(result.outcome, Outcome::Failed, "{result}");
+    }
+}
+
+/// Rules name groups by uuids: without the groups' names nothing can be said against them.
+#[test]
+fn permits_are_not_compared_with_groups_that_nobody_told() {
+    let mut stated = as_designed();
+    stated.groups = Seen::Unreadable("no answer in time".to_owned());
+    let result = judged(judge_permits, &stated);
+    assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+}
+
 fn canary() -> Value {
     json!({
         "metadata": {"namespace": "obot-mcp", "name": "canary", "generation": 1},
@@ -207,6 +289,17 @@ fn a_canary_is_gone_when_nothing_of_it_is_listed() {
         ..Stated::default()
     };
     assert!(judge_gone(&check, &canary(), &empty).passed());
+    let half = Stated {
+        groups: Seen::Unreadable("no answer in time".to_owned()),
+        ..empty.clone()
+    };
+    let result = judge_gone(&check, &canary(), &half);
+    assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+    let says = |text: &str| result.evidence.iter().any(|line| line.found.contains(text));
+    assert!(
+        says("no answer in time") && !says("nothing of it"),
+        "{result}"
+    );
     let never = json!({"metadata": {}});
     let result = judge_gone(&check, &never, &empty);
     assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
@@ -221,11 +314,15 @@ fn known() -> Known {
 }
 
 #[test]
-fn nothing_is_named_where_all_is_as_designed_or_nobody_said_anything() {
+fn nothing_is_named_where_all_is_as_designed_or_nobody_said_what_was_asked() {
     let none: Vec<Cause> = Vec::new();
     let observations = Observations::default();
     assert_eq!(causes(&as_designed(), &known(), &observations), none);
     assert_eq!(causes(&Stated::default(), &known(), &observations), none);
+    for answer in NOT_THE_ANSWER {
+        let found = causes(&answered_by(answer()), &known(), &observations);
+        assert_eq!(found, none);
+    }
 }
 
 #[rstest]
@@ -266,4 +363,24 @@ fn each_cause_is_named(
     for result in [&results[1], &results[3]] {
         assert_eq!(result.reasons[0], cause.in_words());
     }
+}
+
+#[rstest]
+#[case::named(vec![Cause::FeaturesOff(vec!["k8s".to_owned()])], None, Outcome::Passed, "named: k8s is off")]
+#[case::among_others(vec![Cause::NotRegistered, Cause::FeaturesOff(vec!["k8s".to_owned()])], None, Outcome::Passed, "named: k8s is off")]
+#[case::enforced(vec![Cause::FeaturesOff(vec!["k8s".to_owned()])], Some("request 1"), Outcome::Failed, "request 1 passes by a policy")]
+#[case::another_feature(vec![Cause::FeaturesOff(vec!["microseg".to_owned()])], None, Outcome::Failed, "not named; microseg is off")]
+#[case::another_cause(vec![Cause::NotRegistered], None, Outcome::Failed, "knows no cluster")]
+#[case::none(Vec::new(), None, Outcome::Failed, "not named; nothing is")]
+fn a_feature_that_is_off_has_to_be_named(
+    #[case] causes: Vec<Cause>,
+    #[case] passed: Option<&str>,
+    #[case] expected: Outcome,
+    #[case] says: &str,
+) {
+    let check = Check::new("c", &["PLT-09"]);
+    let result = judge_named(&check, "k8s", &causes, passed);
+    assert_eq!(result.outcome, expected, "{result}");
+    let mut lines = result.evidence.iter();
+    assert!(lines.any(|line| line.found.contains(says)), "{result}");
 }

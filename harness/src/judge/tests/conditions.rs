@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use super::condition::{judge_masquerade_named, judge_own_addresses, masquerade};
+use super::masquerade::{judge_masquerade_named, judge_own_addresses, masquerade};
 use super::open_question::{answer_whether_it_passes, answer_whether_it_was_cut};
 use super::platform::cause::{Cause, named};
 use super::platform::path::bypass;
@@ -106,18 +106,19 @@ fn under_the_condition_the_policy_is_not_blamed_but_a_leak_stays_one() {
 
 /// The gateway's own log is no proof that CoPilot has it, and the other way round.
 #[rstest]
-#[case::at_copilot(true, true, Outcome::Passed, "CoPilot got")]
-#[case::elsewhere_alone(true, false, Outcome::Failed, "to another server this one did")]
-#[case::at_copilot_alone(false, true, Outcome::Passed, "CoPilot got")]
+#[case::at_copilot(true, Some(true), Outcome::Passed, "CoPilot got")]
+#[case::elsewhere_alone(true, Some(false), Outcome::Failed, "to another server this one did")]
+#[case::at_copilot_alone(false, Some(true), Outcome::Passed, "CoPilot got")]
+#[case::unseen(true, None, Outcome::Inconclusive, "nothing listens in its place")]
 #[case::nowhere(
     false,
-    false,
+    Some(false),
     Outcome::Failed,
     "came to CoPilot or to any other server"
 )]
 fn a_record_reaches_copilot_or_not(
     #[case] logged: bool,
-    #[case] at_copilot: bool,
+    #[case] at_copilot: Option<bool>,
     #[case] expected: Outcome,
     #[case] says: &str,
 ) {
@@ -128,9 +129,11 @@ fn a_record_reaches_copilot_or_not(
     } else {
         std::mem::take(log)
     };
-    if at_copilot {
-        observations.copilot = whole;
-    }
+    observations.copilot = match at_copilot {
+        Some(true) => Seen::Read(whole),
+        Some(false) => Seen::Read(GatewayLog::default()),
+        None => Seen::NotVisible,
+    };
     let check = Check::new("c", &["PLT-07"]);
     let result = judge_reaches_copilot(&check, &[permitted()], &observations);
     assert_eq!(result.outcome, expected, "{result}");

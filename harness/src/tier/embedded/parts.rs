@@ -14,6 +14,7 @@ use super::{OBOT_IMAGE, POLICY_CONTROLLER_IMAGE, STORAGE_TOKEN};
 use crate::lab::Setup;
 use crate::run::RunContext;
 use crate::tier::{Error, IDLE_IMAGE, node_js};
+
 /// Image names of the scenarios' manifests, and the role of this binary that each stands for.
 pub(super) fn images(context: &RunContext) -> BTreeMap<String, Image> {
     let image = |words: &[&str]| Image {
