@@ -26,7 +26,7 @@ use hickory_proto::rr::{Name, RecordType};
 use mock_controller::fault::Faults;
 use mock_controller::gateway::{Config, Gateway};
 use mock_controller::policy::{
-    Action, DefaultAction, FiveTuple, Inventory, Policy, Snapshot, Switches,
+    Action, DefaultAction, FiveTuple, Inventory, Logging, Policy, Snapshot, Switches,
 };
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
@@ -49,7 +49,7 @@ const QUIET: Duration = Duration::from_millis(50);
 fn policy(action: Action) -> Arc<Snapshot> {
     let default_action = DefaultAction {
         action,
-        logging: true,
+        logging: Logging::Start,
     };
     let (inventory, switches) = (Inventory::default(), Switches::default());
     Arc::new(Snapshot::compile(
