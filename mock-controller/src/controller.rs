@@ -266,7 +266,7 @@ impl Controller {
             "default_action": {
                 "uuid": DEFAULT_ACTION,
                 "action": policy.default_action.action,
-                "logging": policy.default_action.logging,
+                "logging": policy.default_action.logging.is_on(),
             },
             "switches": self.config.switches,
             "faults": self.config.faults,
