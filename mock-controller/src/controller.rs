@@ -42,11 +42,9 @@ use self::{forgetful::forget, onboarding::Onboarded};
 use crate::{
     fault::{Fault, Faults},
     policy::{DEFAULT_ACTION, ObjectRef, Policy, Snapshot, Switches},
-    store::{Store, syslog::RemoteSyslogs},
+    store::{Store, features::RESET_BY_A_REBOOT, syslog::RemoteSyslogs},
     translate::{Mirrored, Outcome, Translation, seeded_switches, translate},
 };
-
-pub use crate::store::features::RESET_BY_A_REBOOT;
 
 /// How many rules of the past [`Controller::describe_rule`] remembers.
 const MAX_DESCRIBED: usize = 65_536;
@@ -101,7 +99,7 @@ pub struct RuleDescription {
 pub struct Controller {
     config: ControllerConfig,
     state: Mutex<State>,
-    /// Counts changes; every running cluster follows it.
+    /// Counts changes; the loop that serves a gateway follows it.
     changes: watch::Sender<u64>,
     /// Counts how often gateways lost their policy.
     lost: AtomicU64,

@@ -40,15 +40,10 @@ use self::rule::StoredRule;
 use crate::policy::{Policy, Switches};
 
 pub use error::{Error, ErrorKind};
+pub use features::{FEATURE_K8S, FEATURE_K8S_DCF_POLICIES, FEATURE_MICROSEG};
 pub use fields::InvalidObject;
-pub use profiles::SYSTEM_TLS_PROFILE;
-
-/// The feature without which gateways enforce nothing at all.
-pub const FEATURE_MICROSEG: &str = "microseg";
-/// The feature without which Kubernetes identities resolve to nothing.
-pub const FEATURE_K8S: &str = "k8s";
-/// The feature without which policy objects in clusters are ignored.
-pub const FEATURE_K8S_DCF_POLICIES: &str = "k8s_dcf_policies";
+#[cfg(test)]
+use profiles::SYSTEM_TLS_PROFILE;
 
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f2b_7c9e_5d41_4c0b_9a77_1f0e_54c3_0001);
 
@@ -98,44 +93,6 @@ impl Store {
             created: 0,
             switches,
         }
-    }
-
-    /// Switches on what gateways need to enforce rules and policy objects at all.
-    pub fn enable_firewall(&mut self) {
-        for feature in [FEATURE_MICROSEG, FEATURE_K8S, FEATURE_K8S_DCF_POLICIES] {
-            self.set_feature(feature, true);
-        }
-    }
-
-    pub fn set_feature(&mut self, name: &str, enabled: bool) {
-        self.features.insert(name.to_owned(), enabled);
-    }
-
-    /// An unknown feature reads as disabled.
-    pub fn feature(&self, name: &str) -> bool {
-        self.features.get(name).copied().unwrap_or(false)
-    }
-
-    /// The features that are on.
-    pub fn features_on(&self) -> impl Iterator<Item = &str> {
-        let features = self.features.iter();
-        features
-            .filter(|(_, on)| **on)
-            .map(|(name, _)| name.as_str())
-    }
-
-    /// Where gateways send their log.
-    pub fn remote_syslog(&self) -> &syslog::RemoteSyslogs {
-        &self.remote_syslog
-    }
-
-    /// Sends the log to one server more, in place of what its index had before.
-    pub fn enable_remote_syslog(&mut self, server: syslog::RemoteSyslog) {
-        self.remote_syslog.insert(server.index, server);
-    }
-
-    pub fn disable_remote_syslog(&mut self, index: u8) {
-        self.remote_syslog.remove(&index);
     }
 
     /// Says which groups mirror policy objects at the moment. A rule whose group is gone matches nothing through it.

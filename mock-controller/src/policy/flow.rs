@@ -99,3 +99,13 @@ pub enum Action {
     Permit,
     Deny,
 }
+
+impl Action {
+    /// The vendor's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Permit => "PERMIT",
+            Self::Deny => "DENY",
+        }
+    }
+}

@@ -93,9 +93,13 @@ impl RuleIndex {
         let destinations = self.destinations.at(flow.destination);
         let services = self.services.at(flow);
         let plain = Union::from_iter([self.plain]);
-        let others = [sources.clone(), destinations.clone(), services.clone()];
-        let [first, second, third] = others;
-        let plain = self.sets.common([plain, first, second, third]);
+        let plain = [
+            plain,
+            sources.clone(),
+            destinations.clone(),
+            services.clone(),
+        ];
+        let plain = self.sets.common(plain);
         let web = self.sets.common([web, sources, destinations, services]);
         Matching {
             plain: Walk::new(plain, &self.ordinals),

@@ -21,6 +21,9 @@ pub struct Switches {
     pub watch_continues: bool,
     /// A WebgroupPolicy compiles to a permit rule of its own. Default true; in early releases it only made the groups.
     pub webgroup_policy_enforces: bool,
+    /// A WebGroup may hold domains and URLs. Default false, as the vendor's documentation has it
+    /// (`reference/aviatrix-controller-api.md` section 7), although the example of section 3 there holds both.
+    pub mixed_web_groups: bool,
     /// What policy objects became stays enforced when their cluster is taken off the controller. Default true: the
     /// vendor's mirrors go only when the deletion of the object is seen.
     pub orphans_stay: bool,
@@ -38,6 +41,7 @@ impl Default for Switches {
             host_header_on_tls_port: true,
             watch_continues: true,
             webgroup_policy_enforces: true,
+            mixed_web_groups: false,
             orphans_stay: true,
             object_order_seed: 0,
         }

@@ -94,10 +94,7 @@ impl L4Record {
     }
 
     pub(super) fn to_syslog_line(&self, gateway: &GatewayIdentity) -> String {
-        let action = match self.action {
-            Action::Permit => "PERMIT",
-            Action::Deny => "DENY",
-        };
+        let action = self.action.name();
         let mut line = format!(
             "<158>{header} GW-{name}-{ip}-sink /usr/local/bin/avx-gw-state-sync {date} AviatrixGwMicrosegPacket: \
              POLICY={policy} SRC_MAC=02:00:5e:00:00:01 DST_MAC=02:00:5e:00:00:02 IP_SZ={size} SRC_IP={source} \

@@ -61,6 +61,8 @@ pub enum Error {
     AlreadyOnboarded(String),
     #[error("cluster is still used in smart groups: {0}")]
     ClusterInUse(String),
+    #[error("remote syslog index {0} is already enabled; disable it first")]
+    SyslogEnabled(u8),
     #[error("this controller holds at most {bound} {what}: delete some first")]
     Full { what: &'static str, bound: usize },
 }
@@ -97,6 +99,7 @@ impl Error {
             | Self::TlsProfileInUse { .. }
             | Self::AlreadyOnboarded(_)
             | Self::ClusterInUse(_)
+            | Self::SyslogEnabled(_)
             | Self::Full { .. } => ErrorKind::Conflict,
         }
     }

@@ -7,6 +7,13 @@
 
 use super::Store;
 
+/// The feature without which gateways enforce nothing at all.
+pub const FEATURE_MICROSEG: &str = "microseg";
+/// The feature without which Kubernetes identities resolve to nothing.
+pub const FEATURE_K8S: &str = "k8s";
+/// The feature without which policy objects in clusters are ignored.
+pub const FEATURE_K8S_DCF_POLICIES: &str = "k8s_dcf_policies";
+
 /// What a reboot of the vendor's controller was seen to reset (`reference/aviatrix-dcf.md` section 3).
 pub const RESET_BY_A_REBOOT: [&str; 5] = [
     "k8s",
@@ -85,6 +92,30 @@ fn known(version: &str) -> Vec<&'static str> {
 }
 
 impl Store {
+    /// Switches on what gateways need to enforce rules and policy objects at all.
+    pub fn enable_firewall(&mut self) {
+        for feature in [FEATURE_MICROSEG, FEATURE_K8S, FEATURE_K8S_DCF_POLICIES] {
+            self.set_feature(feature, true);
+        }
+    }
+
+    pub fn set_feature(&mut self, name: &str, enabled: bool) {
+        self.features.insert(name.to_owned(), enabled);
+    }
+
+    /// An unknown feature reads as disabled.
+    pub fn feature(&self, name: &str) -> bool {
+        self.features.get(name).copied().unwrap_or(false)
+    }
+
+    /// The features that are on.
+    pub fn features_on(&self) -> impl Iterator<Item = &str> {
+        let features = self.features.iter();
+        features
+            .filter(|(_, on)| **on)
+            .map(|(name, _)| name.as_str())
+    }
+
     /// Switches a feature that a controller of `version` has.
     pub fn switch_feature(
         &mut self,

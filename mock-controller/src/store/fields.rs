@@ -47,8 +47,10 @@ impl<'a> Fields<'a> {
         Self::of(value).map_err(|error| format!("`{key}`: {error}"))
     }
 
-    pub(super) fn keys(self) -> impl Iterator<Item = (&'a str, &'a Value)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value))
+    /// The fields that are there.
+    pub(super) fn entries(self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let present = self.0.iter().filter(|(_, value)| !value.is_null());
+        present.map(|(key, value)| (key.as_str(), value))
     }
 
     pub(super) fn has(self, key: &str) -> bool {

@@ -338,10 +338,6 @@ impl Content {
 }
 
 fn default_action(action: &DefaultAction) -> (Arc<Value>, DefaultAction) {
-    let name = match action.action {
-        Action::Permit => "PERMIT",
-        Action::Deny => "DENY",
-    };
-    let object = json!({"action": name, "logging": action.logging.is_on(), "log_profile": ""});
+    let object = json!({"action": action.action.name(), "logging": action.logging.is_on(), "log_profile": ""});
     (Arc::new(object), *action)
 }

@@ -18,7 +18,8 @@ use crate::policy::Logging;
 const MAX_TLS_PROFILES: usize = 1_000;
 
 /// The profile that every controller has.
-pub const SYSTEM_TLS_PROFILE: Uuid = Uuid::from_u128(0xdef0_00ad_6000_0000_0000_0000_0000_0001);
+pub(super) const SYSTEM_TLS_PROFILE: Uuid =
+    Uuid::from_u128(0xdef0_00ad_6000_0000_0000_0000_0000_0001);
 
 /// The built-in log profiles.
 const LOG_PROFILES: [(&str, Uuid); 3] = [

@@ -74,7 +74,7 @@ impl AppDomain {
             .iter()
             .any(|all| all.has("snifilter") || all.has("urlfilter"))
         {
-            let domains = domains(&blocks)?;
+            let domains = domains(&blocks, switches)?;
             let group = WebGroup::new(uuid, name, domains, switches);
             let group = group.map_err(|error| error.to_string())?;
             return Ok((Self::Web(Arc::new(group)), BTreeSet::new()));
@@ -95,11 +95,11 @@ impl AppDomain {
 }
 
 /// The domains of a web group; none if it has URLs.
-fn domains(blocks: &[Fields<'_>]) -> Result<Vec<String>, String> {
+fn domains(blocks: &[Fields<'_>], switches: &Switches) -> Result<Vec<String>, String> {
     let mut domains = Vec::with_capacity(blocks.len());
     for all in blocks {
         let (domain, url) = (all.text("snifilter")?, all.text("urlfilter")?);
-        match (domain, url, all.keys().count()) {
+        match (domain, url, all.entries().count()) {
             (Some(domain), None, 1) => domains.push(domain.to_owned()),
             (None, Some(url), 1) if !url.trim().is_empty() => {}
             (None, Some(_), 1) => return Err("`urlfilter` is empty".to_owned()),
@@ -111,7 +111,7 @@ fn domains(blocks: &[Fields<'_>]) -> Result<Vec<String>, String> {
             }
         }
     }
-    if domains.is_empty() || domains.len() == blocks.len() {
+    if domains.is_empty() || domains.len() == blocks.len() || switches.mixed_web_groups {
         Ok(domains)
     } else {
         Err("a web group holds domains or URLs, not both: make two groups of it".to_owned())
@@ -121,7 +121,7 @@ fn domains(blocks: &[Fields<'_>]) -> Result<Vec<String>, String> {
 /// `None` for what nothing in this fake can be a member of.
 fn selector(all: Fields<'_>) -> Result<Option<Selector>, String> {
     let mut keys = Vec::new();
-    for (key, value) in all.keys() {
+    for (key, value) in all.entries() {
         if !value.is_string() {
             return Err(format!("`{key}` of a selector is not a string"));
         }

@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::{Error, Store};
+
+/// The index that is reserved for CoPilot, and the highest one.
+pub const COPILOT_INDEX: u8 = 9;
+
 /// How records travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -59,5 +64,28 @@ impl RemoteSyslog {
     /// `results` for an index that has no server.
     pub fn disabled() -> Value {
         json!({"status": "disabled"})
+    }
+}
+
+impl Store {
+    /// Where gateways send their log.
+    pub fn remote_syslog(&self) -> &RemoteSyslogs {
+        &self.remote_syslog
+    }
+
+    /// Sends the log to one server more.
+    ///
+    /// # Errors
+    /// When its index has a server.
+    pub fn enable_remote_syslog(&mut self, server: RemoteSyslog) -> Result<(), Error> {
+        if self.remote_syslog.contains_key(&server.index) {
+            return Err(Error::SyslogEnabled(server.index));
+        }
+        self.remote_syslog.insert(server.index, server);
+        Ok(())
+    }
+
+    pub fn disable_remote_syslog(&mut self, index: u8) {
+        self.remote_syslog.remove(&index);
     }
 }

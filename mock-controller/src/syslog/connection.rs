@@ -156,29 +156,14 @@ impl Connection {
                     chunk.extend_from_slice(line);
                 }
                 let mut written = 0;
-                let mut result = Ok(0);
-                while written < chunk.len() {
-                    match stream.write(&chunk[written..]).await {
-                        Ok(0) => result = Err(closed()),
-                        Ok(more) => {
-                            written += more;
-                            continue;
-                        }
-                        Err(error) => result = Err(error),
-                    }
-                    break;
-                }
-                let result = match result {
-                    Ok(_) => stream.flush().await.map(|()| 0),
-                    Err(error) => Err(error),
-                };
+                let result = write_counted(stream, &chunk, &mut written).await;
                 while let Some(line) = lines.front()
                     && line.len() <= written
                 {
                     written -= line.len();
                     lines.pop_front();
                 }
-                result
+                result.map(|()| 0)
             }
         }
     }
@@ -224,4 +209,23 @@ fn hung_up(stream: &std::net::TcpStream) -> bool {
 
 fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the server hung up")
+}
+
+/// Writes all of `chunk` and says how much of it has left, also where the rest can't.
+async fn write_counted(
+    stream: &mut (impl AsyncWrite + Unpin),
+    chunk: &[u8],
+    written: &mut usize,
+) -> io::Result<()> {
+    let mut unsent = 0;
+    while unsent < chunk.len() {
+        match stream.write(&chunk[unsent..]).await? {
+            0 => return Err(closed()),
+            more => unsent += more,
+        }
+        // What a TLS session has taken and not handed on may still be lost.
+        stream.flush().await?;
+        *written = unsent;
+    }
+    Ok(())
 }

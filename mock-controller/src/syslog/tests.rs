@@ -93,7 +93,9 @@ impl Running {
     ) -> Self {
         let controller = Arc::new(Controller::new(ControllerConfig::default()));
         for server in servers {
-            controller.configure(|store| store.enable_remote_syslog(server));
+            controller
+                .configure(|store| store.enable_remote_syslog(server))
+                .unwrap();
         }
         let forwarder = Forwarder::new(gateway(), controller.remote_syslog(), limits, faults);
         let counters = forwarder.counters();
@@ -223,7 +225,8 @@ async fn a_server_can_come_and_go_and_what_no_server_was_there_for_is_counted() 
     let server = profile(9, port, Transport::Tcp);
     gateway
         .controller
-        .configure(|store| store.enable_remote_syslog(server));
+        .configure(|store| store.enable_remote_syslog(server))
+        .unwrap();
     gateway.log(2..4);
     let mut stream = accept(&listener).await;
     assert_eq!(next(&mut stream).await, lines([2]));
@@ -503,6 +506,8 @@ fn a_change_elsewhere_in_the_store_wakes_no_gateway() {
     controller.configure(|store| store.set_feature("k8s", false));
     assert!(!configuration.has_changed().unwrap());
     let server = profile(9, 5000, Transport::Udp);
-    controller.configure(|store| store.enable_remote_syslog(server.clone()));
+    controller
+        .configure(|store| store.enable_remote_syslog(server.clone()))
+        .unwrap();
     assert_eq!(configuration.borrow_and_update()[&9], server);
 }

@@ -141,10 +141,21 @@ async fn fault_cluster_not_onboarded_makes_policy_objects_no_ops() {
             world.run_pod("ehr-1", "ehr", "10.244.0.10").await;
             world.apply(&["fhir.ehr.test"]).await;
         } else {
+            world.run_pod_unawaited("ehr-1", "ehr", "10.244.0.10").await;
             world
                 .apply_unawaited(POLICY, server_spec(&["fhir.ehr.test"]))
                 .await;
-            deadline(world.controller.enforced(|_| true)).await;
+            // Whatever the controller sees of the cluster is in a push that comes after a restart.
+            let before = deadline(world.controller.enforced(|_| true)).await;
+            world.controller.restart();
+            let after = world
+                .controller
+                .enforced(|push| push.generation > before.generation);
+            let after = deadline(after).await;
+            assert!(
+                after.objects.is_empty() && after.addresses.is_empty(),
+                "{after:?}"
+            );
         }
         assert_eq!(world.decide("10.244.0.10", "evil.test"), deny(denied_by));
     }

@@ -162,6 +162,16 @@ impl World {
 
     /// Creates a pod, gives it the address, and waits until the gateway knows it.
     pub(crate) async fn run_pod(&self, name: &str, app: &str, address: &str) {
+        self.create_pod(name, app).await;
+        self.readdress(name, address).await;
+    }
+
+    pub(crate) async fn run_pod_unawaited(&self, name: &str, app: &str, address: &str) {
+        self.create_pod(name, app).await;
+        self.set_address(name, address).await;
+    }
+
+    async fn create_pod(&self, name: &str, app: &str) {
         let pod = json!({"metadata": {"name": name, "labels": {"app": app}},
             "spec": {"containers": [{"name": "main", "image": "fixture"}]}});
         self.pods()
@@ -171,16 +181,19 @@ impl World {
             )
             .await
             .unwrap();
-        self.readdress(name, address).await;
     }
 
-    pub(crate) async fn readdress(&self, name: &str, address: &str) {
+    async fn set_address(&self, name: &str, address: &str) {
         let status =
             json!({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}});
         self.pods()
             .patch_status(name, &PatchParams::default(), &Patch::Merge(status))
             .await
             .unwrap();
+    }
+
+    pub(crate) async fn readdress(&self, name: &str, address: &str) {
+        self.set_address(name, address).await;
         let address = address.parse().unwrap();
         deadline(
             self.controller

@@ -6,11 +6,8 @@
 use serde_json::Value;
 
 use super::{Call, Refusal};
-use crate::store::syslog::{RemoteSyslog, Transport};
+use crate::store::syslog::{COPILOT_INDEX, RemoteSyslog, Transport};
 use crate::syslog::check_certificates;
-
-/// The highest index; it is reserved for CoPilot, but may be set.
-const LAST_INDEX: u8 = 9;
 
 pub(super) fn enable(call: &Call<'_>) -> Result<Value, Refusal> {
     let index = index(call)?;
@@ -72,12 +69,9 @@ pub(super) fn enable(call: &Call<'_>) -> Result<Value, Refusal> {
         );
     }
     call.api.controller.configure(|store| {
-        if store.remote_syslog().contains_key(&index) {
-            return Err(Refusal::Reason(format!(
-                "remote syslog index {index} is already enabled; disable it first"
-            )));
-        }
-        store.enable_remote_syslog(server);
+        store
+            .enable_remote_syslog(server)
+            .map_err(Refusal::because)?;
         Ok(format!("remote syslog index {index} is enabled").into())
     })
 }
@@ -101,7 +95,7 @@ pub(super) fn status(call: &Call<'_>) -> Result<Value, Refusal> {
 fn index(call: &Call<'_>) -> Result<u8, Refusal> {
     let index = call.required("index")?;
     match index.parse() {
-        Ok(index) if index <= LAST_INDEX => Ok(index),
+        Ok(index) if index <= COPILOT_INDEX => Ok(index),
         _ => Err(unfit("index", index, "a number from 0 to 9")),
     }
 }

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 use crate::{
     policy::{
-        Action, FlowAppRequirement, K8S_ATTACHMENT_POINT, KubernetesSelector, ObjectRef,
-        PolicyList, Rule, Selector, SmartGroup, WebGroup,
+        FlowAppRequirement, K8S_ATTACHMENT_POINT, KubernetesSelector, ObjectRef, PolicyList, Rule,
+        Selector, SmartGroup, WebGroup,
     },
     translate::Mirrored,
 };
@@ -78,10 +78,6 @@ fn rule((priority, rule): (usize, &Rule)) -> Value {
         Some(protocol) => protocol.to_string(),
         None => "PROTOCOL_UNSPECIFIED".to_owned(),
     };
-    let action = match rule.action {
-        Action::Permit => "PERMIT",
-        Action::Deny => "DENY",
-    };
     let ports: Vec<_> = rule
         .ports
         .iter()
@@ -94,7 +90,7 @@ fn rule((priority, rule): (usize, &Rule)) -> Value {
     json!({
         "uuid": rule.uuid,
         "name": rule.name,
-        "action": action,
+        "action": rule.action.name(),
         "priority": priority,
         "protocol": protocol,
         "src_ads": rule.sources,

@@ -78,6 +78,10 @@ fn smart_group() -> Value {
         {"all": {"external": "geo", "country_iso_code": "FR"}}]}})
 }
 
+fn web_group() -> Value {
+    json!({"name": "wg1", "selector": {"any": [{"all": {"snifilter": "*.example.com"}}]}})
+}
+
 fn tls_profile() -> Value {
     json!({"display_name": "p", "certificate_validation": "CERTIFICATE_VALIDATION_ENFORCE", "verify_sni": true,
         "CA_bundle_id": "0b5f4d9c-2d9e-4a1b-9f06-7c1f3b1f0001"})
@@ -299,13 +303,15 @@ fn log_profiles(#[case] name: &str, #[case] last: u8, #[case] start: bool, #[cas
     assert_eq!(profile, expected);
 }
 
-/// In-use protection, and the statuses of each kind of refusal.
+/// What a rule refers to stays until the rule is gone.
 #[rstest]
-#[case::group_in_a_rule(
-    "app-domains",
-    smart_group(),
-    "src_ads",
-    "present in one or more dfw policies"
+#[case::smart_group("app-domains", smart_group(), "src_ads", "[AVXERR-SMARTGROUP-0003]")]
+#[case::web_group("app-domains", web_group(), "web_filters", "[AVXERR-SMARTGROUP-0003]")]
+#[case::tls_profile(
+    "dcf/tls-profile",
+    tls_profile(),
+    "tls_profile",
+    "is still used in dfw policies"
 )]
 fn what_is_in_use_stays(
     #[case] noun: &str,
@@ -315,13 +321,17 @@ fn what_is_in_use_stays(
 ) {
     let client = Client::new();
     let path = client.create(noun, &object);
+    let uuid = path.rsplit('/').next().unwrap();
     let mut rule = rule();
-    rule[field] = json!([path.rsplit('/').next().unwrap()]);
+    rule[field] = match field {
+        "tls_profile" => json!(uuid),
+        _ => json!([uuid]),
+    };
     client.send("PUT", "microseg/policy-list", &json!({"policies": [rule]}));
     let (status, message) = client.refused("DELETE", &path, &Value::Null);
     assert_eq!(status, 409);
     assert!(
-        message.contains(text) && message.contains("[AVXERR-SMARTGROUP-0003]"),
+        message.contains(text) && message.contains("dfw policies"),
         "{message}"
     );
     client.send("DELETE", "microseg/policy-list", &Value::Null);

@@ -1,10 +1,10 @@
 //! Percent-encoding of paths and queries (RFC 3986 section 2.1).
 
-use std::borrow::Cow;
+use percent_encoding::percent_decode_str;
 
-/// A segment of a path, decoded. What is no UTF-8 becomes U+FFFD, and so names nothing.
+/// A segment of a path, decoded. A `%` that two hexadecimal digits do not follow stands for itself; what is no UTF-8 becomes U+FFFD, and so names nothing.
 pub(super) fn segment(encoded: &str) -> String {
-    String::from_utf8_lossy(&decode(encoded.as_bytes())).into_owned()
+    percent_decode_str(encoded).decode_utf8_lossy().into_owned()
 }
 
 /// The first value of a query's parameter. A `+` is a space there, as HTML forms have it.
@@ -15,33 +15,6 @@ pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
         .map(|(key, value)| (key.replace('+', " "), value.replace('+', " ")))
         .find(|(key, _)| segment(key) == name)
         .map(|(_, value)| segment(&value))
-}
-
-/// A `%` that two hexadecimal digits do not follow stands for itself.
-fn decode(encoded: &[u8]) -> Cow<'_, [u8]> {
-    if !encoded.contains(&b'%') {
-        return encoded.into();
-    }
-    let mut decoded = Vec::with_capacity(encoded.len());
-    let mut rest = encoded;
-    while let Some((&first, tail)) = rest.split_first() {
-        match (first, byte(tail)) {
-            (b'%', Some(byte)) => {
-                decoded.push(byte);
-                rest = &tail[2..];
-            }
-            _ => {
-                decoded.push(first);
-                rest = tail;
-            }
-        }
-    }
-    decoded.into()
-}
-
-fn byte(digits: &[u8]) -> Option<u8> {
-    let digit = |at: usize| char::from(*digits.get(at)?).to_digit(16);
-    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
 }
 
 #[cfg(test)]

@@ -187,6 +187,30 @@ fn rules_that_are_accepted(#[case] change: Value) {
     assert_eq!(contributed(&store).lists[0].rules.len(), 1);
 }
 
+/// The documentation's rule and its example contradict each other, so there is a switch.
+#[test]
+fn domains_and_urls_in_one_group_are_a_switch() {
+    let mixed = json!({"name": "wg1", "selector": {"any": [
+        {"all": {"snifilter": "*.example.com"}}, {"all": {"urlfilter": "https://example.com/a/*"}}]}});
+    let error = Store::default()
+        .create_app_domain(mixed.clone())
+        .unwrap_err();
+    assert!(error.to_string().contains("not both"), "{error}");
+    let mut store = Store::new(Switches {
+        mixed_web_groups: true,
+        ..Switches::default()
+    });
+    let uuid = store.create_app_domain(mixed.clone()).unwrap();
+    assert_eq!(
+        store.app_domain(uuid).unwrap()["selector"],
+        mixed["selector"]
+    );
+    assert_eq!(
+        contributed(&store).web_groups[&uuid].domains,
+        ["*.example.com"]
+    );
+}
+
 /// With `null` there is nothing to compare a flow with.
 #[test]
 fn a_rule_without_sources_or_destinations_matches_nothing() {
