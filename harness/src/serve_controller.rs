@@ -22,8 +22,9 @@ pub const AFTER_HELP: &str = r#"What it is:
   A fake. It keeps everything in memory, filters nothing, and must never stand where a real
   controller should. Objects, features, rules, Kubernetes clusters, remote syslog, accounts and the
   minimal spoke gateway behave as the vendor's Terraform provider expects; anything else is answered
-  with HTTP status 501 and its name, and logged. Each call is one line on standard error; what is
-  configured is printed at the start and at the end.
+  with HTTP status 501 and its name, and logged. Groups of clouds, sites, feeds and URLs are kept
+  and match nothing, with a warning. Each call is one line on standard error; what is configured is
+  printed at the start and at the end.
 
 Terraform, with AVIATRIX_USERNAME and AVIATRIX_PASSWORD set or username and password in the block:
   provider "aviatrix" {

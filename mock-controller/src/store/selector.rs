@@ -77,6 +77,7 @@ impl AppDomain {
             let domains = domains(&blocks, switches)?;
             let group = WebGroup::new(uuid, name, domains, switches);
             let group = group.map_err(|error| error.to_string())?;
+            unmodelled(&group.name, blocks.len() - group.domains.len());
             return Ok((Self::Web(Arc::new(group)), BTreeSet::new()));
         }
         let mut clusters = BTreeSet::new();
@@ -85,12 +86,24 @@ impl AppDomain {
             selectors.extend(selector(all)?);
             clusters.extend(all.text("k8s_cluster_id")?.map(str::to_owned));
         }
+        unmodelled(&name, any.len() - selectors.len());
         let group = SmartGroup {
             uuid,
             name,
             selectors,
         };
         Ok((Self::Smart(Arc::new(group)), clusters))
+    }
+}
+
+/// Whoever reads a rule with such a group would think that it does something.
+fn unmodelled(group: &str, expressions: usize) {
+    if expressions > 0 {
+        tracing::warn!(
+            group,
+            expressions,
+            "match expressions of a kind that this fake has no inventory of: kept, and they match nothing"
+        );
     }
 }
 
