@@ -284,6 +284,8 @@ async fn json_of_many_values_is_413_before_it_is_read() {
         .raw_json("/v2.5/api/dcf/tls-profile", profile(100_000))
         .await;
     assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE, "{body}");
+    let message = body["message"].as_str().unwrap();
+    assert!(message.contains("bytes of memory"), "{message}");
     // A refused body ends its connection.
     let mut client = world.client().await;
     let (status, body) = client

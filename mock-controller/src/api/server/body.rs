@@ -47,7 +47,7 @@ impl Budget {
     fn hold(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Refusal> {
         let wanted = bytes.div_ceil(UNIT);
         if wanted > self.total {
-            return Err(Refusal::TooLarge(self.total * UNIT));
+            return Err(Refusal::TooMuch(self.total * UNIT));
         }
         let had = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = u32::try_from(wanted.saturating_sub(had)).unwrap_or(u32::MAX);
@@ -173,6 +173,8 @@ impl Body for Sent {
 pub(super) enum Refusal {
     #[error("the request body is larger than {0} bytes; send less at a time")]
     TooLarge(usize),
+    #[error("what is in the request body takes more than {0} bytes of memory; send less at a time")]
+    TooMuch(usize),
     #[error("the request body did not arrive within {0:?}; send it faster")]
     TooSlow(Duration),
     #[error("the request body ended before its announced length")]
@@ -184,7 +186,7 @@ pub(super) enum Refusal {
 impl Refusal {
     pub(super) fn response(self) -> Response<Bytes> {
         let status = match self {
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooLarge(_) | Self::TooMuch(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::CutOff => StatusCode::BAD_REQUEST,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
