@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::canary::TYPES;
 use super::path::{Bypass, bypass};
+use super::settings::RECORDS_ARRIVE;
 use super::{ANSWERS, Stated, entries, list, permits};
 use crate::evidence::{Action, folder};
 use crate::judge::finding::Finding;
@@ -319,7 +320,9 @@ pub fn named(causes: &[Cause], results: Vec<CheckResult>) -> Vec<CheckResult> {
     }
     let blamed = results.into_iter().map(|mut result| {
         // A prerequisite that a scenario judges by itself stays what it is.
-        if result.outcome.is_settled() || is_about_a_prerequisite(&result) {
+        if result.outcome.is_settled()
+            || (is_about_a_prerequisite(&result) && !lacks_its_record(&result, causes))
+        {
             if !result.outcome.is_settled() {
                 explain(&mut result, causes);
             }
@@ -345,11 +348,22 @@ pub fn judge_named(
     passed: Option<&str>,
 ) -> CheckResult {
     let mut finding = Finding::default();
-    if let Some(request) = passed {
-        finding.contradicts(
+    let lets_pass = |cause: &&Cause| {
+        matches!(
+            cause,
+            Cause::DefaultActionPermits { .. } | Cause::GatewayBypassed { .. }
+        )
+    };
+    match (passed, causes.iter().find(lets_pass)) {
+        (Some(request), None) => finding.contradicts(
             folder::EVENTS,
             format!("{request} passes by a policy that the controller should ignore"),
-        );
+        ),
+        (Some(request), Some(cause)) => finding.missing(
+            folder::EVENTS,
+            format!("{request} passes, which needs no policy: {}", cause.brief()),
+        ),
+        (None, _) => {}
     }
     let off = Cause::FeaturesOff(vec![feature.to_owned()]);
     if causes.contains(&off) {
@@ -379,6 +393,21 @@ fn explain(result: &mut CheckResult, causes: &[Cause]) {
 fn is_about_a_prerequisite(result: &CheckResult) -> bool {
     let ids = &result.requirements;
     !ids.is_empty() && ids.iter().all(|id| id.starts_with("PLT-"))
+}
+
+/// Whether a result failed for want of a record that cannot exist: where the gateway sees a node in the place of a Pod,
+/// or nothing at all, there is none under the Pod's own address that could come to CoPilot. One that came to another
+/// server alone is a loss on the way, whatever else is wrong.
+fn lacks_its_record(result: &CheckResult, causes: &[Cause]) -> bool {
+    let none_exists = causes
+        .iter()
+        .any(|cause| matches!(cause, Cause::Masquerade(_) | Cause::GatewayBypassed { .. }));
+    none_exists
+        && result.expected == RECORDS_ARRIVE
+        && !result.evidence.iter().any(|line| {
+            line.bearing == Bearing::Contradicts
+                && line.file.as_deref() == Some(folder::GATEWAY_LOG)
+        })
 }
 
 /// Whether a result failed because data arrived, or packets left: that is no matter of addresses.

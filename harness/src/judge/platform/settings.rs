@@ -8,6 +8,9 @@ use crate::judge::finding::Finding;
 use crate::judge::{Attempt, Check, CheckResult, Observations, Seen, correlate};
 use crate::scenario_data::platform::Design;
 
+/// What the gateways' way to CoPilot is for.
+pub(super) const RECORDS_ARRIVE: &str = "the gateways' records arrive at CoPilot";
+
 /// Judges that each switch of the design is on.
 #[must_use]
 pub fn judge_features(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
@@ -91,19 +94,21 @@ pub fn judge_reaches_copilot(
             finding.supports(folder::EVENTS, format!("CoPilot got {record}"));
             continue;
         }
-        let elsewhere = correlate::records(sent, observations);
-        finding.contradicts(
-            folder::EVENTS,
-            match elsewhere.first() {
-                Some(record) => format!(
+        match correlate::records(sent, observations).first() {
+            Some(record) => finding.contradicts(
+                folder::GATEWAY_LOG,
+                format!(
                     "no record of {label} came to CoPilot; to another server this one did: {}",
                     correlate::describe_record(record, observations)
                 ),
-                None => format!("no record of {label} came to CoPilot or to any other server"),
-            },
-        );
+            ),
+            None => finding.contradicts(
+                folder::EVENTS,
+                format!("no record of {label} came to CoPilot or to any other server"),
+            ),
+        }
     }
-    finding.conclude(check, "the gateways' records arrive at CoPilot")
+    finding.conclude(check, RECORDS_ARRIVE)
 }
 
 /// Judges the association with CoPilot: both addresses.

@@ -369,8 +369,9 @@ fn each_cause_is_named(
 #[case::named(vec![Cause::FeaturesOff(vec!["k8s".to_owned()])], None, Outcome::Passed, "named: k8s is off")]
 #[case::among_others(vec![Cause::NotRegistered, Cause::FeaturesOff(vec!["k8s".to_owned()])], None, Outcome::Passed, "named: k8s is off")]
 #[case::enforced(vec![Cause::FeaturesOff(vec!["k8s".to_owned()])], Some("request 1"), Outcome::Failed, "request 1 passes by a policy")]
+#[case::passes_anyway(vec![Cause::FeaturesOff(vec!["k8s".to_owned()]), Cause::DefaultActionPermits { seen: "x".to_owned() }], Some("request 1"), Outcome::Inconclusive, "needs no policy: the default action permits")]
 #[case::another_feature(vec![Cause::FeaturesOff(vec!["microseg".to_owned()])], None, Outcome::Failed, "not named; microseg is off")]
-#[case::another_cause(vec![Cause::NotRegistered], None, Outcome::Failed, "knows no cluster")]
+#[case::another_cause(vec![Cause::NotRegistered], None, Outcome::Failed, "does not know it")]
 #[case::none(Vec::new(), None, Outcome::Failed, "not named; nothing is")]
 fn a_feature_that_is_off_has_to_be_named(
     #[case] causes: Vec<Cause>,
