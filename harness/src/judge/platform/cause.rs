@@ -27,8 +27,10 @@ pub const NEEDED: [&str; 3] = ["microseg", "k8s", "k8s_dcf_policies"];
 pub struct Known {
     /// Addresses of the gateway towards the internet.
     pub gateway: BTreeSet<IpAddr>,
-    /// Names of the permits that were set on Tier 1.
+    /// Names of the permits that were set on Tier 1, to be enforced.
     pub permits: Vec<String>,
+    /// As what the cluster was registered, where that is known: any other is somebody else's.
+    pub cluster: Option<String>,
     /// The default action was set to deny.
     pub default_denies: bool,
 }
@@ -42,7 +44,7 @@ pub enum Cause {
     TypesMissing(Vec<String>),
     /// Switches without which policy objects are ignored.
     FeaturesOff(Vec<String>),
-    /// The controller knows no cluster.
+    /// The controller does not know the cluster.
     NotRegistered,
     /// The controller knows a cluster and does nothing with it.
     NotOnboarded {
@@ -54,7 +56,7 @@ pub enum Cause {
         /// How that is known.
         seen: String,
     },
-    /// Permits that were set are not in the Tier 1 policy list.
+    /// Permits that were set are not in the Tier 1 policy list, or decide on nothing there.
     PermitsLost(Vec<String>),
     /// Traffic goes around the gateway.
     GatewayBypassed {
@@ -78,14 +80,14 @@ pub fn causes(stated: &Stated, known: &Known, observations: &Observations) -> Ve
     masquerade
         .into_iter()
         .chain(bypassed)
-        .chain(kubernetes(stated, observations))
+        .chain(kubernetes(stated, known, observations))
         .chain(default_action(stated, known, observations))
         .chain(lost)
         .collect()
 }
 
 /// Why the controller ignores policy objects. One explains all that comes after it.
-fn kubernetes(stated: &Stated, observations: &Observations) -> Option<Cause> {
+fn kubernetes(stated: &Stated, known: &Known, observations: &Observations) -> Option<Cause> {
     if let Seen::Read(types) = &stated.types {
         let missing: Vec<String> = TYPES
             .into_iter()
@@ -107,9 +109,15 @@ fn kubernetes(stated: &Stated, observations: &Observations) -> Option<Cause> {
         }
     }
     if let Seen::Read(clusters) = &stated.clusters
-        && entries(clusters, "clusters").is_some_and(<[Value]>::is_empty)
+        && let Some(clusters) = entries(clusters, "clusters")
     {
-        return Some(Cause::NotRegistered);
+        let is_own = |cluster: &Value| {
+            let own = known.cluster.as_ref();
+            own.is_none_or(|own| cluster["cluster_id"] == **own)
+        };
+        if !clusters.iter().any(is_own) {
+            return Some(Cause::NotRegistered);
+        }
     }
     not_onboarded(stated.policies.read()?, observations)
 }
@@ -236,7 +244,7 @@ impl Cause {
                 if features.len() == 1 { "is" } else { "are" }
             ),
             Self::NotRegistered => {
-                "the cluster is not onboarded: the firewall's controller knows no cluster"
+                "the cluster is not onboarded: the firewall's controller does not know it"
                     .to_owned()
             }
             Self::NotOnboarded { .. } => {

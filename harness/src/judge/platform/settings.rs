@@ -139,31 +139,42 @@ pub fn judge_copilot(check: &Check, design: &Design, stated: &Stated) -> CheckRe
     finding.conclude(check, expected)
 }
 
-/// Judges that the cluster is registered, with the kind of credential that the design asks for. Whether the controller
-/// gets in with it is what a canary shows.
+/// Judges that the cluster at hand is registered, with the kind of credential that the design asks for. Whether the
+/// controller gets in with it is what a canary shows.
 #[must_use]
 pub fn judge_cluster(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
     let mut finding = Finding::default();
+    let id = &design.cluster.id;
     if let Some(clusters) = listed(&stated.clusters, "clusters", "the clusters", &mut finding) {
-        for cluster in clusters {
+        let (own, others): (Vec<&Value>, Vec<&Value>) = clusters
+            .iter()
+            .partition(|cluster| text(&cluster["cluster_id"]) == *id);
+        for cluster in &own {
             let csp = cluster["credential"]["use_csp_credentials"] == true;
             let how = if csp {
                 "the cloud account"
             } else {
                 "a kubeconfig"
             };
-            let said = format!("{} is registered with {how}", text(&cluster["cluster_id"]));
+            let said = format!("{id} is registered with {how}");
             if csp == design.cluster.use_csp_credentials {
                 finding.supports(ANSWERS, said);
             } else {
                 finding.contradicts(ANSWERS, said);
             }
         }
-        if clusters.is_empty() {
-            finding.contradicts(ANSWERS, "no cluster is registered");
+        let others: Vec<String> = others.iter().map(|one| text(&one["cluster_id"])).collect();
+        if own.is_empty() {
+            finding.contradicts(
+                ANSWERS,
+                format!("{id} is not registered; {} is", list(&others)),
+            );
+        } else if !others.is_empty() {
+            let said = format!("the controller also knows {}", list(&others));
+            finding.neutral(ANSWERS, said);
         }
     }
-    finding.conclude(check, "the cluster is registered with the controller")
+    finding.conclude(check, format!("{id} is registered with the controller"))
 }
 
 fn same(key: &str, wanted: &str, has: &Value, finding: &mut Finding) {

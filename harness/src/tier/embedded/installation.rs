@@ -120,5 +120,6 @@ fn places(copilot: SocketAddr) -> Places {
         ),
         ("copilot".to_owned(), vec![copilot.ip().to_string()]),
         ("copilot port".to_owned(), vec![copilot.port().to_string()]),
+        ("cluster id".to_owned(), vec![CLUSTER_ID.to_owned()]),
     ])
 }
