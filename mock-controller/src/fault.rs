@@ -115,6 +115,12 @@ faults! {
     InfraListLost = "infra-list-lost",
     /// The V1 policy list holds a rule of somebody else's in place of those that were set.
     V1ListOverwritten = "v1-list-overwritten",
+    /// The rules of the V1 policy list are set to be monitored, whatever was set: they decide on nothing.
+    PermitInMonitorMode = "permit-in-monitor-mode",
+    /// The default action goes back to what the vendor ships, PERMIT without a record, after each change.
+    DefaultActionPutLost = "default-action-put-lost",
+    /// A cluster's registration is accepted and forgotten.
+    RegistrationLost = "registration-lost",
     /// Remote syslog of index 9, which is CoPilot's, is not kept.
     SyslogNineDropped = "syslog-nine-dropped",
     /// The association with CoPilot knows its private address alone.

@@ -74,6 +74,8 @@ pub struct Copilot {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
+    /// As SmartGroups name it, an ARN or the like; it may be a place.
+    pub id: String,
     /// By the cloud account's own right instead of a kubeconfig.
     pub use_csp_credentials: bool,
 }
@@ -176,7 +178,10 @@ impl Platform {
                 private: placed(&shape.copilot.private)?,
                 public: placed(&shape.copilot.public)?,
             },
-            cluster: shape.cluster.clone(),
+            cluster: Cluster {
+                id: placed(&shape.cluster.id)?,
+                ..shape.cluster.clone()
+            },
         })
     }
 
@@ -225,7 +230,10 @@ mod tests {
         ["pod subnet", "node subnet", "api server", "copilot"]
             .into_iter()
             .map(|name| (name.to_owned(), vec!["192.0.2.1".to_owned()]))
-            .chain([("copilot port".to_owned(), vec!["5000".to_owned()])])
+            .chain([
+                ("copilot port".to_owned(), vec!["5000".to_owned()]),
+                ("cluster id".to_owned(), vec!["arn:aws:eks:1".to_owned()]),
+            ])
             .collect()
     }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Error, Place, names_in, parse_yaml};
 
-/// Addresses of a cluster by what they are called in the data, as blocks in CIDR notation.
+/// What a cluster has in the places that the data names: addresses as blocks in CIDR notation, ports, its id.
 pub type Places = BTreeMap<String, Vec<String>>;
 
 /// Groups and rules of one file.

@@ -87,6 +87,8 @@ pub(super) async fn copilot(recorder: &Recorder) -> Result<(SyslogReceiver, Sock
 }
 
 /// Sends every record to where the controller says, as the gateway does; what it could not send is said to be missing.
+/// The evidence's server has to be configured before. A gateway that loses records by a seeded fault counts none of them
+/// here: that they are missing is what has to be found.
 pub(super) fn send_log(
     records: Option<mpsc::UnboundedReceiver<LogRecord>>,
     forwarder: Forwarder,
@@ -98,11 +100,16 @@ pub(super) fn send_log(
     // Ends when the fabric does.
     tasks.spawn(async move {
         let counters = forwarder.counters();
-        forwarder.run(records).await;
+        let nowhere = forwarder.run(records).await.nowhere;
         // What does not reach other servers is the affair of whoever configured them.
         let dropped = counters.dropped_for(LOG_INDEX);
         if dropped > 0 {
             let message = format!("the gateway could not send {dropped} of its records");
+            incomplete(&recorder, message);
+        }
+        if nowhere > 0 {
+            let message =
+                format!("no server was configured for {nowhere} of the gateway's records");
             incomplete(&recorder, message);
         }
     });
@@ -244,4 +251,73 @@ fn rules(controller: &Controller, servers: &BTreeMap<String, String>) -> BTreeMa
         Some((uuid, rule))
     });
     known.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use mock_controller::fault::{Fault, Faults};
+    use mock_controller::policy::{Action, FiveTuple, Logging, Protocol, Verdict};
+    use mock_controller::record::{GatewayIdentity, L4Record};
+    use mock_controller::syslog::Limits;
+    use mock_controller::time::Now;
+    use rstest::rstest;
+    use tokio::sync::watch;
+
+    use super::*;
+
+    fn record() -> LogRecord {
+        let flow = FiveTuple {
+            protocol: Protocol::Udp,
+            source: [10, 10, 1, 77].into(),
+            source_port: 40_000,
+            destination: [198, 51, 100, 20].into(),
+            destination_port: 53,
+        };
+        let verdict = Verdict {
+            action: Action::Deny,
+            decided_by: Uuid::from_u128(1),
+            rule: "deny-all-external".into(),
+            logging: Logging::Start,
+            enforced: true,
+        };
+        let now = Now {
+            monotonic: Duration::ZERO,
+            wall: "2026-06-02T10:15:04Z".parse().unwrap(),
+        };
+        L4Record::start(now, flow, &verdict, 60, 1).into()
+    }
+
+    /// A defect that loses records is to be found by what is missing, and is no defect of the harness.
+    #[rstest]
+    #[case::lost(None, 1)]
+    #[case::lost_by_a_fault(Some(Fault::SyslogLost), 0)]
+    #[tokio::test]
+    async fn records_without_a_server_leave_the_log_incomplete(
+        #[case] fault: Option<Fault>,
+        #[case] errors: usize,
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let recorder = Recorder::create(folder.path().join("s")).unwrap();
+        let gateway = GatewayIdentity {
+            name: "embedded".to_owned(),
+            public_ip: [203, 0, 113, 9].into(),
+        };
+        let (_controller, configured) = watch::channel(Default::default());
+        let faults = Faults::from_iter(fault);
+        let forwarder = Forwarder::new(gateway, configured, Limits::default(), &faults);
+        let (fabric, records) = mpsc::unbounded_channel();
+        fabric.send(record()).unwrap();
+        drop(fabric);
+        let tasks = TaskTracker::new();
+        send_log(Some(records), forwarder, &recorder, &tasks);
+        tasks.close();
+        tasks.wait().await;
+        let events = recorder.events();
+        let found = events.iter().filter(|one| {
+            matches!(&one.event, Event::HarnessError { message, .. } if message.contains("no server was configured for 1"))
+        });
+        assert_eq!(found.count(), errors);
+    }
 }

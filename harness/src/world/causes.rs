@@ -11,6 +11,7 @@ use super::{Failure, Scene, Step};
 use crate::evidence::observe;
 use crate::judge::platform::Stated;
 use crate::judge::platform::cause::{Cause, Known, NEEDED, causes, named};
+use crate::judge::platform::permits::is_enforced;
 use crate::judge::{CheckResult, level};
 use crate::lab::{self, Question};
 
@@ -70,8 +71,15 @@ impl Scene {
 
     fn known(&self) -> Known {
         let rules = self.setup.tier_one.iter().flat_map(|file| &file.rules);
-        let names = rules.filter_map(|rule| rule["name"].as_str().map(str::to_owned));
+        let names = rules
+            .filter(|rule| is_enforced(rule))
+            .filter_map(|rule| rule["name"].as_str().map(str::to_owned));
+        let cluster = self.lab.as_ref().and_then(|lab| {
+            let places = lab.cluster().places();
+            places.get("cluster id")?.first().cloned()
+        });
         Known {
+            cluster,
             gateway: self
                 .lab
                 .as_ref()

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     fault::{Fault, Faults},
-    policy::ANYWHERE,
+    policy::{ANYWHERE, DefaultAction},
     store::{Store, settings::CopilotAssociation},
 };
 
@@ -28,6 +28,9 @@ pub(super) fn forget(store: &mut Store, faults: &Faults) {
                 });
                 set_list(store, vec![rule]);
             }
+            Fault::PermitInMonitorMode => monitor_all(store),
+            Fault::DefaultActionPutLost => store.set_default_action(DefaultAction::default()),
+            Fault::RegistrationLost => forget_clusters(store),
             Fault::SyslogNineDropped => store.disable_remote_syslog(COPILOT_INDEX),
             Fault::CopilotPublicAddressMissing => {
                 let private = store.copilot_association().map(|own| own.ip.clone());
@@ -44,6 +47,26 @@ pub(super) fn forget(store: &mut Store, faults: &Faults) {
 fn set_list(store: &mut Store, rules: Vec<serde_json::Value>) {
     if let Err(error) = store.set_policy_list(rules) {
         tracing::error!("a seeded fault could not set the policy list: {error}");
+    }
+}
+
+fn monitor_all(store: &mut Store) {
+    let mut rules = store.policy_list()["policies"].clone();
+    let rules = rules.as_array_mut().map(std::mem::take).unwrap_or_default();
+    let monitored = rules.into_iter().map(|mut rule| {
+        rule["enforcement"] = "MONITOR".into();
+        rule
+    });
+    let monitored = store.set_policy_list(monitored.collect());
+    monitored.expect("invariant: rules that were taken before, in a mode that each may have");
+}
+
+fn forget_clusters(store: &mut Store) {
+    let known: Vec<String> = store.kubernetes_clusters().keys().cloned().collect();
+    for id in known {
+        if let Err(error) = store.delete_kubernetes_cluster(&id) {
+            tracing::warn!(%error, "the registration is not lost");
+        }
     }
 }
 
@@ -80,5 +103,35 @@ mod tests {
         );
         forget(&mut store, &fault);
         assert_eq!(store.copilot_association().unwrap().public_ip, "10.0.0.9");
+    }
+
+    #[test]
+    fn permits_are_monitored_the_default_action_permits_and_no_cluster_is_known() {
+        let mut store = Store::default();
+        let deny = json!({"action": "DENY", "logging": true});
+        store.set_default_action_rule(deny).unwrap();
+        let rule = json!({"uuid": FOREIGN_RULE, "name": "r", "action": "PERMIT", "protocol": "TCP",
+            "src_ads": [ANYWHERE], "dst_ads": [ANYWHERE]});
+        set_list(&mut store, vec![rule]);
+        let cluster = json!({"cluster_id": "c", "credential": {"use_csp_credentials": true}});
+        store.create_kubernetes_cluster(cluster).unwrap();
+        forget(&mut store, &Faults::default());
+        assert_eq!(store.default_action_rule()["action"], "DENY");
+        assert_eq!(store.kubernetes_clusters().len(), 1);
+
+        let lost = [
+            Fault::PermitInMonitorMode,
+            Fault::DefaultActionPutLost,
+            Fault::RegistrationLost,
+        ];
+        forget(&mut store, &Faults::from_iter(lost));
+        let rule = &store.policy_list()["policies"][0];
+        assert_eq!(
+            (&rule["name"], &rule["enforcement"]),
+            (&json!("r"), &json!("MONITOR"))
+        );
+        let unlogged = json!({"action": "PERMIT", "logging": false, "log_profile": ""});
+        assert_eq!(**store.default_action_rule(), unlogged);
+        assert!(store.kubernetes_clusters().is_empty());
     }
 }

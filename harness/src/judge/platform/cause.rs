@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::canary::TYPES;
 use super::path::{Bypass, bypass};
+use super::settings::RECORDS_ARRIVE;
 use super::{ANSWERS, Stated, entries, list, permits};
 use crate::evidence::{Action, folder};
 use crate::judge::finding::Finding;
@@ -26,8 +27,10 @@ pub const NEEDED: [&str; 3] = ["microseg", "k8s", "k8s_dcf_policies"];
 pub struct Known {
     /// Addresses of the gateway towards the internet.
     pub gateway: BTreeSet<IpAddr>,
-    /// Names of the permits that were set on Tier 1.
+    /// Names of the permits that were set on Tier 1, to be enforced.
     pub permits: Vec<String>,
+    /// As what the cluster was registered, where that is known: any other is somebody else's.
+    pub cluster: Option<String>,
     /// The default action was set to deny.
     pub default_denies: bool,
 }
@@ -41,7 +44,7 @@ pub enum Cause {
     TypesMissing(Vec<String>),
     /// Switches without which policy objects are ignored.
     FeaturesOff(Vec<String>),
-    /// The controller knows no cluster.
+    /// The controller does not know the cluster.
     NotRegistered,
     /// The controller knows a cluster and does nothing with it.
     NotOnboarded {
@@ -53,7 +56,7 @@ pub enum Cause {
         /// How that is known.
         seen: String,
     },
-    /// Permits that were set are not in the Tier 1 policy list.
+    /// Permits that were set are not in the Tier 1 policy list, or decide on nothing there.
     PermitsLost(Vec<String>),
     /// Traffic goes around the gateway.
     GatewayBypassed {
@@ -77,14 +80,14 @@ pub fn causes(stated: &Stated, known: &Known, observations: &Observations) -> Ve
     masquerade
         .into_iter()
         .chain(bypassed)
-        .chain(kubernetes(stated, observations))
+        .chain(kubernetes(stated, known, observations))
         .chain(default_action(stated, known, observations))
         .chain(lost)
         .collect()
 }
 
 /// Why the controller ignores policy objects. One explains all that comes after it.
-fn kubernetes(stated: &Stated, observations: &Observations) -> Option<Cause> {
+fn kubernetes(stated: &Stated, known: &Known, observations: &Observations) -> Option<Cause> {
     if let Seen::Read(types) = &stated.types {
         let missing: Vec<String> = TYPES
             .into_iter()
@@ -106,9 +109,15 @@ fn kubernetes(stated: &Stated, observations: &Observations) -> Option<Cause> {
         }
     }
     if let Seen::Read(clusters) = &stated.clusters
-        && entries(clusters, "clusters").is_some_and(<[Value]>::is_empty)
+        && let Some(clusters) = entries(clusters, "clusters")
     {
-        return Some(Cause::NotRegistered);
+        let is_own = |cluster: &Value| {
+            let own = known.cluster.as_ref();
+            own.is_none_or(|own| cluster["cluster_id"] == **own)
+        };
+        if !clusters.iter().any(is_own) {
+            return Some(Cause::NotRegistered);
+        }
     }
     not_onboarded(stated.policies.read()?, observations)
 }
@@ -235,7 +244,7 @@ impl Cause {
                 if features.len() == 1 { "is" } else { "are" }
             ),
             Self::NotRegistered => {
-                "the cluster is not onboarded: the firewall's controller knows no cluster"
+                "the cluster is not onboarded: the firewall's controller does not know it"
                     .to_owned()
             }
             Self::NotOnboarded { .. } => {
@@ -319,7 +328,9 @@ pub fn named(causes: &[Cause], results: Vec<CheckResult>) -> Vec<CheckResult> {
     }
     let blamed = results.into_iter().map(|mut result| {
         // A prerequisite that a scenario judges by itself stays what it is.
-        if result.outcome.is_settled() || is_about_a_prerequisite(&result) {
+        if result.outcome.is_settled()
+            || (is_about_a_prerequisite(&result) && !lacks_its_record(&result, causes))
+        {
             if !result.outcome.is_settled() {
                 explain(&mut result, causes);
             }
@@ -345,11 +356,22 @@ pub fn judge_named(
     passed: Option<&str>,
 ) -> CheckResult {
     let mut finding = Finding::default();
-    if let Some(request) = passed {
-        finding.contradicts(
+    let lets_pass = |cause: &&Cause| {
+        matches!(
+            cause,
+            Cause::DefaultActionPermits { .. } | Cause::GatewayBypassed { .. }
+        )
+    };
+    match (passed, causes.iter().find(lets_pass)) {
+        (Some(request), None) => finding.contradicts(
             folder::EVENTS,
             format!("{request} passes by a policy that the controller should ignore"),
-        );
+        ),
+        (Some(request), Some(cause)) => finding.missing(
+            folder::EVENTS,
+            format!("{request} passes, which needs no policy: {}", cause.brief()),
+        ),
+        (None, _) => {}
     }
     let off = Cause::FeaturesOff(vec![feature.to_owned()]);
     if causes.contains(&off) {
@@ -379,6 +401,21 @@ fn explain(result: &mut CheckResult, causes: &[Cause]) {
 fn is_about_a_prerequisite(result: &CheckResult) -> bool {
     let ids = &result.requirements;
     !ids.is_empty() && ids.iter().all(|id| id.starts_with("PLT-"))
+}
+
+/// Whether a result failed for want of a record that cannot exist: where the gateway sees a node in the place of a Pod,
+/// or nothing at all, there is none under the Pod's own address that could come to CoPilot. One that came to another
+/// server alone is a loss on the way, whatever else is wrong.
+fn lacks_its_record(result: &CheckResult, causes: &[Cause]) -> bool {
+    let none_exists = causes
+        .iter()
+        .any(|cause| matches!(cause, Cause::Masquerade(_) | Cause::GatewayBypassed { .. }));
+    none_exists
+        && result.expected == RECORDS_ARRIVE
+        && !result.evidence.iter().any(|line| {
+            line.bearing == Bearing::Contradicts
+                && line.file.as_deref() == Some(folder::GATEWAY_LOG)
+        })
 }
 
 /// Whether a result failed because data arrived, or packets left: that is no matter of addresses.

@@ -11,7 +11,7 @@ use crate::judge::{Check, CheckResult};
 use crate::scenario_data::platform::Design;
 
 /// Judges the V1 policy list: each permit is there once, as the design has it, and they come in the design's order.
-/// Rules of others are told and decide nothing.
+/// Rules of others are told; one that denies in front of a permit takes from it what it is there for.
 #[must_use]
 pub fn judge_permits(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
     let mut finding = Finding::default();
@@ -39,7 +39,7 @@ pub fn judge_permits(check: &Check, design: &Design, stated: &Stated) -> CheckRe
 }
 
 fn compare(design: &Design, rules: &[&Value], groups: Option<&[Value]>, finding: &mut Finding) {
-    let mut last = None;
+    let mut last: Option<usize> = None;
     for permit in &design.permits {
         let name = named(permit);
         let places: Vec<usize> = (0..rules.len())
@@ -74,18 +74,43 @@ fn compare(design: &Design, rules: &[&Value], groups: Option<&[Value]>, finding:
             finding.contradicts(ANSWERS, format!("{name}: {difference}"));
         }
     }
-    let others: Vec<String> = rules
-        .iter()
-        .map(|rule| named(rule))
-        .filter(|name| design.permits.iter().all(|permit| named(permit) != *name))
-        .collect();
-    if !others.is_empty() {
-        finding.neutral(ANSWERS, format!("the list also holds {}", list(&others)));
+    others(design, rules, last, finding);
+}
+
+/// The rules that are none of the design's; `last` is the place of the last permit in the list.
+fn others(design: &Design, rules: &[&Value], last: Option<usize>, finding: &mut Finding) {
+    let is_designed = |rule: &Value| {
+        let mut permits = design.permits.iter();
+        permits.any(|permit| named(permit) == named(rule))
+    };
+    let mut harmless = Vec::new();
+    for (place, rule) in rules.iter().enumerate() {
+        if is_designed(rule) {
+            continue;
+        }
+        let denies = upper(&rule["action"]) == "DENY" && is_enforced(rule);
+        if !denies || last.is_none_or(|last| last < place) {
+            harmless.push(named(rule));
+            continue;
+        }
+        let behind = rules[place..].iter().find(|rule| is_designed(rule));
+        let behind = behind.map_or_else(String::new, |permit| named(permit));
+        finding.contradicts(
+            ANSWERS,
+            format!(
+                "rule {}: {}, which is not the design's, denies in front of {behind}",
+                place + 1,
+                named(rule)
+            ),
+        );
+    }
+    if !harmless.is_empty() {
+        finding.neutral(ANSWERS, format!("the list also holds {}", list(&harmless)));
     }
 }
 
-/// What differs from the design, in words. What the design does not say is not compared, nor are groups whose names
-/// nobody told.
+/// What differs from the design, in words. What either leaves out has the vendor's default (reference:
+/// aviatrix-controller-api.md section 4.2). Groups whose names nobody told are not compared.
 fn differences(permit: &Value, rule: &Value, groups: Option<&[Value]>) -> Vec<String> {
     let mut found = Vec::new();
     let mut compare = |what: &str, wanted: String, has: String| {
@@ -96,9 +121,16 @@ fn differences(permit: &Value, rule: &Value, groups: Option<&[Value]>) -> Vec<St
     for key in ["action", "protocol"] {
         compare(key, upper(&permit[key]), upper(&rule[key]));
     }
-    for key in ["priority", "logging"] {
-        compare(key, permit[key].to_string(), rule[key].to_string());
-    }
+    compare(
+        "priority",
+        permit["priority"].to_string(),
+        rule["priority"].to_string(),
+    );
+    compare("logging", flag(&permit["logging"]), flag(&rule["logging"]));
+    compare("enforcement", enforcement(permit), enforcement(rule));
+    compare("watch", watch(permit), watch(rule));
+    let required = |rule: &Value| or_default(&rule["flow_app_requirement"], "APP_UNSPECIFIED");
+    compare("flow_app_requirement", required(permit), required(rule));
     compare(
         "port_ranges",
         ports(&permit["port_ranges"]),
@@ -137,24 +169,70 @@ fn upper(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_uppercase()
 }
 
+fn or_default(value: &Value, default: &str) -> String {
+    let word = upper(value);
+    if word.is_empty() {
+        default.to_owned()
+    } else {
+        word
+    }
+}
+
+fn flag(value: &Value) -> String {
+    (*value == true).to_string()
+}
+
+/// `ENFORCE`, `MONITOR` or `DISABLE`. Released clients say `watch` in the place of the second.
+fn enforcement(rule: &Value) -> String {
+    let default = if rule["watch"] == true {
+        "MONITOR"
+    } else {
+        "ENFORCE"
+    };
+    or_default(&rule["enforcement"], default)
+}
+
+/// A newer controller may leave it out, because the enforcement says it.
+fn watch(rule: &Value) -> String {
+    if rule["watch"].is_null() {
+        (enforcement(rule) == "MONITOR").to_string()
+    } else {
+        flag(&rule["watch"])
+    }
+}
+
+/// Whether a rule decides on anything: one that is disabled does nothing, one that is monitored only reports.
+#[must_use]
+pub fn is_enforced(rule: &Value) -> bool {
+    enforcement(rule) == "ENFORCE" && watch(rule) == "false"
+}
+
 fn named(rule: &Value) -> String {
     rule["name"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Names of rules that should be in the policy list and are not.
+/// Names of rules that should be in the policy list and are not, or decide on nothing there.
 pub(super) fn lost(expected: &[String], stated: &Stated) -> Vec<String> {
     let answer = stated.policy_list.read();
     let Some(rules) = answer.and_then(|answer| entries(answer, "policies")) else {
         return Vec::new();
     };
-    let present: BTreeSet<&str> = rules
-        .iter()
-        .filter_map(|rule| rule["name"].as_str())
-        .collect();
-    let lacking = expected
-        .iter()
-        .filter(|name| !present.contains(name.as_str()));
-    lacking.cloned().collect()
+    let lacking = expected.iter().filter_map(|name| {
+        let mut own = rules.iter().filter(|rule| rule["name"] == **name);
+        let Some(first) = own.next() else {
+            return Some(name.clone());
+        };
+        let enforced = is_enforced(first) || own.any(is_enforced);
+        let mode = || {
+            format!(
+                "{name} (enforcement {}, watch {})",
+                enforcement(first),
+                watch(first)
+            )
+        };
+        (!enforced).then(mode)
+    });
+    lacking.collect()
 }
 
 /// Judges what the controller states as its default action.

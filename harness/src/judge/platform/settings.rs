@@ -8,6 +8,9 @@ use crate::judge::finding::Finding;
 use crate::judge::{Attempt, Check, CheckResult, Observations, Seen, correlate};
 use crate::scenario_data::platform::Design;
 
+/// What the gateways' way to CoPilot is for.
+pub(super) const RECORDS_ARRIVE: &str = "the gateways' records arrive at CoPilot";
+
 /// Judges that each switch of the design is on.
 #[must_use]
 pub fn judge_features(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
@@ -91,19 +94,21 @@ pub fn judge_reaches_copilot(
             finding.supports(folder::EVENTS, format!("CoPilot got {record}"));
             continue;
         }
-        let elsewhere = correlate::records(sent, observations);
-        finding.contradicts(
-            folder::EVENTS,
-            match elsewhere.first() {
-                Some(record) => format!(
+        match correlate::records(sent, observations).first() {
+            Some(record) => finding.contradicts(
+                folder::GATEWAY_LOG,
+                format!(
                     "no record of {label} came to CoPilot; to another server this one did: {}",
                     correlate::describe_record(record, observations)
                 ),
-                None => format!("no record of {label} came to CoPilot or to any other server"),
-            },
-        );
+            ),
+            None => finding.contradicts(
+                folder::EVENTS,
+                format!("no record of {label} came to CoPilot or to any other server"),
+            ),
+        }
     }
-    finding.conclude(check, "the gateways' records arrive at CoPilot")
+    finding.conclude(check, RECORDS_ARRIVE)
 }
 
 /// Judges the association with CoPilot: both addresses.
@@ -134,31 +139,42 @@ pub fn judge_copilot(check: &Check, design: &Design, stated: &Stated) -> CheckRe
     finding.conclude(check, expected)
 }
 
-/// Judges that the cluster is registered, with the kind of credential that the design asks for. Whether the controller
-/// gets in with it is what a canary shows.
+/// Judges that the cluster at hand is registered, with the kind of credential that the design asks for. Whether the
+/// controller gets in with it is what a canary shows.
 #[must_use]
 pub fn judge_cluster(check: &Check, design: &Design, stated: &Stated) -> CheckResult {
     let mut finding = Finding::default();
+    let id = &design.cluster.id;
     if let Some(clusters) = listed(&stated.clusters, "clusters", "the clusters", &mut finding) {
-        for cluster in clusters {
+        let (own, others): (Vec<&Value>, Vec<&Value>) = clusters
+            .iter()
+            .partition(|cluster| text(&cluster["cluster_id"]) == *id);
+        for cluster in &own {
             let csp = cluster["credential"]["use_csp_credentials"] == true;
             let how = if csp {
                 "the cloud account"
             } else {
                 "a kubeconfig"
             };
-            let said = format!("{} is registered with {how}", text(&cluster["cluster_id"]));
+            let said = format!("{id} is registered with {how}");
             if csp == design.cluster.use_csp_credentials {
                 finding.supports(ANSWERS, said);
             } else {
                 finding.contradicts(ANSWERS, said);
             }
         }
-        if clusters.is_empty() {
-            finding.contradicts(ANSWERS, "no cluster is registered");
+        let others: Vec<String> = others.iter().map(|one| text(&one["cluster_id"])).collect();
+        if own.is_empty() {
+            finding.contradicts(
+                ANSWERS,
+                format!("{id} is not registered; {} is", list(&others)),
+            );
+        } else if !others.is_empty() {
+            let said = format!("the controller also knows {}", list(&others));
+            finding.neutral(ANSWERS, said);
         }
     }
-    finding.conclude(check, "the cluster is registered with the controller")
+    finding.conclude(check, format!("{id} is registered with the controller"))
 }
 
 fn same(key: &str, wanted: &str, has: &Value, finding: &mut Finding) {

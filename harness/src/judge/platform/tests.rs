@@ -19,7 +19,10 @@ fn design() -> Design {
     let places: Places = ["pod subnet", "node subnet", "api server", "copilot"]
         .into_iter()
         .map(|name| (name.to_owned(), vec!["10.0.0.9".to_owned()]))
-        .chain([("copilot port".to_owned(), vec!["5000".to_owned()])])
+        .chain([
+            ("copilot port".to_owned(), vec!["5000".to_owned()]),
+            ("cluster id".to_owned(), vec!["arn:aws:eks:1".to_owned()]),
+        ])
         .collect();
     Platform::load(&scenarios, "eks")
         .unwrap()
@@ -133,6 +136,79 @@ fn permits_differ(#[case] place: &str, #[case] value: Value, #[case] says: &str)
     assert!(result.reasons.join("\n").contains(says), "{result}");
 }
 
+/// What the design leaves out has the vendor's default, which an answer may say or leave out.
+#[rstest]
+#[case::said(json!({"enforcement": "ENFORCE", "watch": false, "flow_app_requirement": "APP_UNSPECIFIED"}), None)]
+#[case::monitored(json!({"enforcement": "MONITOR"}), Some("enforcement is MONITOR, expected ENFORCE"))]
+#[case::disabled(json!({"enforcement": "DISABLE"}), Some("enforcement is DISABLE, expected ENFORCE"))]
+#[case::watched(json!({"watch": true}), Some("watch is true, expected false"))]
+#[case::tls(json!({"flow_app_requirement": "TLS_REQUIRED"}), Some("flow_app_requirement is TLS_REQUIRED"))]
+#[case::unlogged(json!({"logging": false}), Some("logging is false, expected true"))]
+fn permits_that_do_less_differ(#[case] says: Value, #[case] differs: Option<&str>) {
+    let mut stated = as_designed();
+    let Seen::Read(list) = &mut stated.policy_list else {
+        panic!("not read")
+    };
+    let rule = list.pointer_mut("/policies/2").unwrap();
+    for (key, value) in says.as_object().unwrap() {
+        rule[key] = value.clone();
+    }
+    let result = judged(judge_permits, &stated);
+    match differs {
+        None => assert!(result.passed(), "{result}"),
+        Some(differs) => {
+            assert_eq!(result.outcome, Outcome::Failed, "{result}");
+            assert!(result.reasons.join("\n").contains(differs), "{result}");
+        }
+    }
+}
+
+/// A denial in front of a permit is there, whoever set it; one that is not enforced denies nothing.
+#[rstest]
+#[case::in_front(json!({"action": "DENY", "priority": 5}), Outcome::Failed)]
+#[case::first(json!({"action": "deny"}), Outcome::Failed)]
+#[case::behind(json!({"action": "DENY", "priority": 99}), Outcome::Passed)]
+#[case::monitored(json!({"action": "DENY", "priority": 5, "enforcement": "MONITOR"}), Outcome::Passed)]
+#[case::permits(json!({"action": "PERMIT", "priority": 5}), Outcome::Passed)]
+fn a_foreign_denial_in_front_of_a_permit_is_named(
+    #[case] mut rule: Value,
+    #[case] expected: Outcome,
+) {
+    rule["name"] = "another-blueprint".into();
+    let mut stated = as_designed();
+    let Seen::Read(list) = &mut stated.policy_list else {
+        panic!("not read")
+    };
+    list["policies"].as_array_mut().unwrap().push(rule);
+    let result = judged(judge_permits, &stated);
+    assert_eq!(result.outcome, expected, "{result}");
+    let says = |text: &str| result.evidence.iter().any(|line| line.found.contains(text));
+    assert!(says("another-blueprint"), "{result}");
+    if expected == Outcome::Failed {
+        let reasons = result.reasons.join("\n");
+        assert!(reasons.contains("denies in front of allow-"), "{result}");
+    }
+}
+
+/// Somebody else's registration is none of this cluster's.
+#[test]
+fn another_cluster_is_not_the_one_at_hand() {
+    let mut stated = as_designed();
+    with(&mut stated.clusters, "/0/cluster_id", json!("another"));
+    let result = judged(judge_cluster, &stated);
+    assert_eq!(result.outcome, Outcome::Failed, "{result}");
+    assert_eq!(
+        result.reasons,
+        ["arn:aws:eks:1 is not registered; another is"]
+    );
+    let anyones = Known {
+        cluster: None,
+        ..known()
+    };
+    let observations = Observations::default();
+    assert_eq!(causes(&stated, &anyones, &observations), Vec::new());
+}
+
 /// As the real controller does.
 #[test]
 fn a_port_range_may_be_filled_in() {
@@ -159,7 +235,7 @@ fn settings_differ() {
             judge_copilot,
             "public_ip is 10.0.0.9, expected 203.0.113.20",
         ),
-        (judge_cluster, "no cluster is registered"),
+        (judge_cluster, "arn:aws:eks:1 is not registered; nothing is"),
         (judge_features, "k8s is off"),
         (judge_default_action, "the default action is PERMIT"),
     ] {
@@ -309,6 +385,7 @@ fn known() -> Known {
     Known {
         gateway: [std::net::IpAddr::from([203, 0, 113, 9])].into(),
         permits: vec!["allow-api-server".to_owned()],
+        cluster: Some("arn:aws:eks:1".to_owned()),
         default_denies: true,
     }
 }
@@ -328,10 +405,13 @@ fn nothing_is_named_where_all_is_as_designed_or_nobody_said_what_was_asked() {
 #[rstest]
 #[case::types(|stated: &mut Stated| stated.types = Seen::Read(Vec::new()), "PLT-02", "types are not installed")]
 #[case::features(|stated: &mut Stated| stated.features = Seen::Read([("k8s".to_owned(), false)].into()), "PLT-09", "k8s is off on the firewall's controller")]
-#[case::unregistered(|stated: &mut Stated| stated.clusters = Seen::Read(json!([])), "PLT-04", "knows no cluster")]
+#[case::unregistered(|stated: &mut Stated| stated.clusters = Seen::Read(json!([])), "PLT-04", "does not know it")]
+#[case::another_registered(|stated: &mut Stated| with(&mut stated.clusters, "/0/cluster_id", json!("another")), "PLT-04", "does not know it")]
 #[case::unwatched(|stated: &mut Stated| stated.policies = Seen::Read(vec![json!({"metadata": {"namespace": "n", "name": "p"}})]), "PLT-04", "the status of n/p is empty")]
 #[case::default_action(|stated: &mut Stated| with(&mut stated.default_action, "/action", json!("PERMIT")), "EGR-19", "the default action permits")]
 #[case::list(|stated: &mut Stated| stated.policy_list = Seen::Read(json!({"policies": []})), "PLT-06", "has lost allow-api-server")]
+#[case::monitored(|stated: &mut Stated| with(&mut stated.policy_list, "/policies/2", json!({"name": "allow-api-server", "enforcement": "MONITOR"})), "PLT-06", "has lost allow-api-server (enforcement MONITOR, watch true)")]
+#[case::disabled(|stated: &mut Stated| with(&mut stated.policy_list, "/policies/2", json!({"name": "allow-api-server", "enforcement": "DISABLE"})), "PLT-06", "has lost allow-api-server (enforcement DISABLE")]
 fn each_cause_is_named(
     #[case] breaks: fn(&mut Stated),
     #[case] requirement: &str,
@@ -369,8 +449,9 @@ fn each_cause_is_named(
 #[case::named(vec![Cause::FeaturesOff(vec!["k8s".to_owned()])], None, Outcome::Passed, "named: k8s is off")]
 #[case::among_others(vec![Cause::NotRegistered, Cause::FeaturesOff(vec!["k8s".to_owned()])], None, Outcome::Passed, "named: k8s is off")]
 #[case::enforced(vec![Cause::FeaturesOff(vec!["k8s".to_owned()])], Some("request 1"), Outcome::Failed, "request 1 passes by a policy")]
+#[case::passes_anyway(vec![Cause::FeaturesOff(vec!["k8s".to_owned()]), Cause::DefaultActionPermits { seen: "x".to_owned() }], Some("request 1"), Outcome::Inconclusive, "needs no policy: the default action permits")]
 #[case::another_feature(vec![Cause::FeaturesOff(vec!["microseg".to_owned()])], None, Outcome::Failed, "not named; microseg is off")]
-#[case::another_cause(vec![Cause::NotRegistered], None, Outcome::Failed, "knows no cluster")]
+#[case::another_cause(vec![Cause::NotRegistered], None, Outcome::Failed, "does not know it")]
 #[case::none(Vec::new(), None, Outcome::Failed, "not named; nothing is")]
 fn a_feature_that_is_off_has_to_be_named(
     #[case] causes: Vec<Cause>,

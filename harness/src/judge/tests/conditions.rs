@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::masquerade::{judge_masquerade_named, judge_own_addresses, masquerade};
 use super::open_question::{answer_whether_it_passes, answer_whether_it_was_cut};
 use super::platform::cause::{Cause, named};
-use super::platform::path::bypass;
+use super::platform::path::{Bypass, bypass};
 use super::platform::{judge_in_path, judge_reaches_copilot};
 use super::*;
 use crate::outcome::Outcome;
@@ -146,6 +146,36 @@ fn a_record_reaches_copilot_or_not(
     unsent.sent = None;
     let result = judge_reaches_copilot(&check, &[unsent], &observations);
     assert_eq!(result.outcome, Outcome::Inconclusive, "{result}");
+}
+
+/// Without a record under the Pod's own address none can come to CoPilot; one that came to another server alone was lost
+/// on the way. Every other check of a prerequisite stays what it is.
+#[rstest]
+#[case::masquerade(Cause::Masquerade(masquerade(&masqueraded()).unwrap()), Outcome::Inconclusive)]
+#[case::bypass(Cause::GatewayBypassed { bypass: Bypass { far_end: "f".to_owned(), peer: [10, 244, 0, 12].into() }, gateway: BTreeSet::new() }, Outcome::Inconclusive)]
+#[case::another(Cause::NotRegistered, Outcome::Failed)]
+fn a_record_that_cannot_exist_is_not_missed_at_copilot(
+    #[case] cause: Cause,
+    #[case] expected: Outcome,
+) {
+    let check = Check::new("c", &["PLT-07"]);
+    let mut unseen = masqueraded();
+    unseen.copilot = Seen::Read(GatewayLog::default());
+    let mut lost = scene();
+    lost.copilot = Seen::Read(GatewayLog::default());
+    let results = [&unseen, &lost]
+        .map(|observations| judge_reaches_copilot(&check, &[permitted()], observations));
+    let own = CheckResult::stated("c", &["PLT-07"], Outcome::Failed, "x", "none on index 9");
+    let [unseen, lost] = results;
+    let named = named(std::slice::from_ref(&cause), vec![unseen, lost, own]);
+    let outcomes: Vec<_> = named.iter().map(|result| result.outcome).collect();
+    let failed = Outcome::Failed;
+    assert_eq!(outcomes, [failed, expected, failed, failed]);
+    assert!(
+        named[1..]
+            .iter()
+            .all(|result| result.reasons[0] == cause.in_words())
+    );
 }
 
 /// Where no gateway stands in between, a far end sees the Pod itself.

@@ -66,17 +66,7 @@ pub(super) async fn install(
         flush: context.deadlines.log_complete,
         ..Limits::default()
     };
-    let configured = fake.controller.remote_syslog();
-    let forwarder = Forwarder::new(identity, configured, limits, faults);
-    firewall::send_log(cluster.network().records(), forwarder, recorder, tasks);
-
     let api = fake.log_in().await?;
-    let blueprint = Blueprint {
-        cluster_id: CLUSTER_ID,
-        kubeconfig: cluster.kubeconfig(),
-        default_action_denies: setup.default_action_denies,
-    };
-    blueprint.apply(&api).await?;
     api.enable_remote_syslog(&RemoteSyslog {
         index: firewall::LOG_INDEX,
         name: "evidence",
@@ -85,6 +75,17 @@ pub(super) async fn install(
         protocol: "TCP",
     })
     .await?;
+    // The gateway decides from the start; its records wait in the fabric until somebody takes them. The first that is
+    // taken finds a server, so that none is lost for want of one.
+    let configured = fake.controller.remote_syslog();
+    let forwarder = Forwarder::new(identity, configured, limits, faults);
+    firewall::send_log(cluster.network().records(), forwarder, recorder, tasks);
+    let blueprint = Blueprint {
+        cluster_id: CLUSTER_ID,
+        kubeconfig: cluster.kubeconfig(),
+        default_action_denies: setup.default_action_denies,
+    };
+    blueprint.apply(&api).await?;
     let (tier_one, places) = (Installed::default(), places(copilot_address));
     for data in &setup.tier_one {
         tier_one.install(&api, data, &places).await?;
@@ -119,5 +120,6 @@ fn places(copilot: SocketAddr) -> Places {
         ),
         ("copilot".to_owned(), vec![copilot.ip().to_string()]),
         ("copilot port".to_owned(), vec![copilot.port().to_string()]),
+        ("cluster id".to_owned(), vec![CLUSTER_ID.to_owned()]),
     ])
 }
