@@ -258,36 +258,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use mock_controller::fault::{Fault, Faults};
-    use mock_controller::policy::{Action, FiveTuple, Logging, Protocol, Verdict};
-    use mock_controller::record::{GatewayIdentity, L4Record};
+    use mock_controller::record::GatewayIdentity;
     use mock_controller::syslog::Limits;
-    use mock_controller::time::Now;
     use rstest::rstest;
     use tokio::sync::watch;
 
     use super::*;
-
-    fn record() -> LogRecord {
-        let flow = FiveTuple {
-            protocol: Protocol::Udp,
-            source: [10, 10, 1, 77].into(),
-            source_port: 40_000,
-            destination: [198, 51, 100, 20].into(),
-            destination_port: 53,
-        };
-        let verdict = Verdict {
-            action: Action::Deny,
-            decided_by: Uuid::from_u128(1),
-            rule: "deny-all-external".into(),
-            logging: Logging::Start,
-            enforced: true,
-        };
-        let now = Now {
-            monotonic: Duration::ZERO,
-            wall: "2026-06-02T10:15:04Z".parse().unwrap(),
-        };
-        L4Record::start(now, flow, &verdict, 60, 1).into()
-    }
+    use crate::tier::syslog_receiver::tests::record;
 
     /// A defect that loses records is to be found by what is missing, and is no defect of the harness.
     #[rstest]
@@ -308,7 +285,7 @@ mod tests {
         let faults = Faults::from_iter(fault);
         let forwarder = Forwarder::new(gateway, configured, Limits::default(), &faults);
         let (fabric, records) = mpsc::unbounded_channel();
-        fabric.send(record()).unwrap();
+        fabric.send(record(0)).unwrap();
         drop(fabric);
         let tasks = TaskTracker::new();
         send_log(Some(records), forwarder, &recorder, &tasks);

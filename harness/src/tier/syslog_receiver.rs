@@ -345,4 +345,4 @@ fn octal(text: &mut String, byte: u8) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,11 +7,9 @@ use uuid::Uuid;
 use crate::{
     fault::{Fault, Faults},
     policy::{ANYWHERE, DefaultAction},
-    store::{Store, settings::CopilotAssociation},
+    store::{Store, settings::CopilotAssociation, syslog::COPILOT_INDEX},
 };
 
-/// The index of remote syslog that is CoPilot's.
-const COPILOT_INDEX: u8 = 9;
 /// As many entries a group keeps.
 const ENTRIES: usize = 5;
 const FOREIGN_RULE: Uuid = Uuid::from_u128(0x6f2b_7c9e_5d41_4c0b_9a77_1f0e_54c3_0099);

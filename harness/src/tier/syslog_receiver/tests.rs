@@ -94,7 +94,7 @@ fn gateway() -> GatewayIdentity {
 }
 
 /// A record that its source port tells from others.
-fn record(number: usize) -> LogRecord {
+pub(in crate::tier) fn record(number: usize) -> LogRecord {
     let flow = FiveTuple {
         protocol: Protocol::Udp,
         source: [10, 10, 1, 77].into(),

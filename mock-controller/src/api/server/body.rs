@@ -42,8 +42,8 @@ impl Budget {
         }
     }
 
-    /// Holds as many bytes as were asked for, counting those that `held` has already. False where that is too much for
-    /// now.
+    /// Holds as many bytes as were asked for, counting those that `held` has already. Refuses what is too much for now,
+    /// or for ever.
     fn hold(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Refusal> {
         let wanted = bytes.div_ceil(UNIT);
         if wanted > self.total {
