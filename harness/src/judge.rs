@@ -67,10 +67,14 @@ pub use trace::{NoTraceClaim, Place, judge_no_trace};
 pub use update::{UpdateClaim, judge_update};
 
 /// Which check a claim is, and which requirements it speaks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Check {
+    /// What kind of check it is, a word in kebab-case.
+    pub kind: String,
     /// Name of the check, unique within the scenario.
     pub name: String,
+    /// Label of the attempt that it is about, if it is about one.
+    pub attempt: Option<String>,
     /// Ids of the requirements.
     pub requirements: Vec<String>,
 }
@@ -82,6 +86,7 @@ impl Check {
         Self {
             name: name.into(),
             requirements: requirements.iter().map(|&id| id.to_owned()).collect(),
+            ..Self::default()
         }
     }
 }

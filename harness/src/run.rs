@@ -22,7 +22,7 @@ use crate::outcome::ExitCode;
 use crate::project::{self, Project};
 use crate::report;
 use crate::requirement::Register;
-use crate::world::{Verdicts, World};
+use crate::world::{Verdicts, World, steps_of_scenario};
 
 /// Up to this many scenarios, the summary shows the proof of each without being asked.
 const DETAILED_SCENARIOS: usize = 3;
@@ -245,8 +245,9 @@ async fn execute(options: &Options, catalog: Catalog, context: &Arc<RunContext>)
         .before(move |feature, _, scenario, world: &mut World| {
             let context = Arc::clone(&begin);
             let (started, requirements) = describe(feature, scenario);
+            let steps = steps_of_scenario(feature, scenario);
             async move {
-                if let Err(error) = world.begin(context, started, requirements) {
+                if let Err(error) = world.begin(context, started, requirements, steps) {
                     tracing::error!("{error}");
                 }
             }

@@ -5,15 +5,17 @@
 //! harness or of a stand-in and must never look like a verdict.
 
 mod causes;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cucumber::gherkin;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::evidence::{Event, Recorder, ScenarioFinished, ScenarioStarted};
+use crate::evidence::{Event, Recorder, ScenarioFinished, ScenarioStarted, StepStarted};
 use crate::judge::{CheckResult, Control};
 use crate::lab::{self, Lab, Setup};
 use crate::outcome::Outcome;
@@ -23,6 +25,9 @@ use crate::steps::lifecycle::Life;
 use crate::steps::platform::Setting;
 use crate::steps::update::Change;
 use crate::waiting::Waiting;
+
+use steps::Steps;
+pub(crate) use steps::of_scenario as steps_of_scenario;
 
 /// Why a step did not pass.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +125,7 @@ pub struct Scene {
     /// Results of the step that runs now that leave something wrong or unproven.
     unsettled: Mutex<Vec<CheckResult>>,
     lab: Option<Lab>,
+    steps: Steps,
     waiting: Waiting,
     location: String,
     deadline: Instant,
@@ -195,6 +201,7 @@ impl World {
         context: Arc<RunContext>,
         started: ScenarioStarted,
         requirements: Vec<String>,
+        steps: Vec<StepStarted>,
     ) -> Result<(), crate::evidence::Error> {
         let location = started.location.clone();
         let recorder = Recorder::create(context.scenario_folder(&started))?;
@@ -222,6 +229,7 @@ impl World {
             platform: Setting::default(),
             unsettled: Mutex::default(),
             lab: None,
+            steps: Steps::planned(steps),
             waiting: Waiting::default(),
             location,
             deadline,
@@ -230,16 +238,21 @@ impl World {
         Ok(())
     }
 
-    /// Runs what a step does, bounded by the scenario's deadline.
+    /// Runs what a step does, bounded by the scenario's deadline, and records its start and its end.
     ///
     /// # Errors
-    /// What the step returns, or [`Failure::Deadline`].
-    pub async fn act(&mut self, step: impl AsyncFnOnce(&mut Scene) -> Step) -> Step {
+    /// What `action` returns, or [`Failure::Deadline`].
+    pub async fn act(
+        &mut self,
+        step: &gherkin::Step,
+        action: impl AsyncFnOnce(&mut Scene) -> Step,
+    ) -> Step {
         let Some(scene) = self.scene.as_mut() else {
             return Err(Failure::Scenario("the scenario was never begun".to_owned()));
         };
+        scene.steps.begin(step, &scene.recorder);
         let (deadline, waiting) = (scene.deadline, scene.waiting.clone());
-        let result = match tokio::time::timeout_at(deadline, step(scene)).await {
+        let result = match tokio::time::timeout_at(deadline, action(scene)).await {
             Ok(result) => result,
             Err(_) => Err(Failure::Deadline {
                 seconds: scene.context.deadlines.scenario.as_secs(),
@@ -249,6 +262,7 @@ impl World {
             }),
         };
         let result = scene.with_causes(result).await;
+        scene.steps.finish(&result, &scene.recorder);
         if let Err(failure) = &result
             && let Some(outcome) = failure.outcome()
         {
@@ -263,6 +277,10 @@ impl World {
         let Some(mut scene) = self.scene.take() else {
             return;
         };
+        let Scene {
+            steps, recorder, ..
+        } = &mut scene;
+        steps.finish_all(panicked.as_deref(), recorder);
         if let Some(lab) = scene.lab.take() {
             let crashes = lab.finish().await;
             if scene.ended.is_none() && !crashes.is_empty() {

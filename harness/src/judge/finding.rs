@@ -93,6 +93,9 @@ impl Finding {
         };
         CheckResult {
             check: check.name.clone(),
+            kind: check.kind.clone(),
+            step: None,
+            attempt: check.attempt.clone(),
             requirements: check.requirements.clone(),
             outcome,
             expected: expected.into(),

@@ -49,6 +49,9 @@ pub fn answer_whether_it_passes(
     };
     CheckResult {
         check: check.name.clone(),
+        kind: check.kind.clone(),
+        step: None,
+        attempt: check.attempt.clone(),
         requirements: check.requirements.clone(),
         outcome,
         expected: question.to_owned(),

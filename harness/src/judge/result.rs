@@ -12,6 +12,15 @@ use crate::outcome::Outcome;
 pub struct CheckResult {
     /// Name of the check, the same whether it passes or fails.
     pub check: String,
+    /// What kind of check it is, a word in kebab-case: claims say what a kind can show.
+    #[serde(default)]
+    pub kind: String,
+    /// Line of the step in the feature file. Absent: no step made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+    /// Label of the attempt that it is about. Absent: it is about none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
     /// Ids of the requirements it speaks for.
     pub requirements: Vec<String>,
     /// What it came to.
@@ -71,6 +80,9 @@ impl CheckResult {
     ) -> Self {
         let mut result = Self {
             check: check.into(),
+            kind: String::new(),
+            step: None,
+            attempt: None,
             requirements: requirements.iter().map(|&id| id.to_owned()).collect(),
             outcome,
             expected: expected.into(),
@@ -116,6 +128,14 @@ impl CheckResult {
         answer: impl Into<String>,
     ) -> Self {
         Self::stated(check, requirements, Outcome::Answered, question, answer)
+    }
+
+    /// The same result as a check of `kind` about the attempt with this label.
+    #[must_use]
+    pub fn about(mut self, kind: &str, attempt: Option<&str>) -> Self {
+        self.kind = kind.to_owned();
+        self.attempt = attempt.map(str::to_owned);
+        self
     }
 
     /// Whether the check passed.

@@ -52,9 +52,9 @@ struct CreatedServer {
 }
 
 #[given(expr = "a user creates servers that list {string}, of every runtime")]
-async fn control_is_accepted(world: &mut World, domains: String) -> Step {
+async fn control_is_accepted(world: &mut World, domains: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let domains = split(&domains);
             scene.authoring.good = domains.first().cloned().unwrap_or_default();
             for runtime in RUNTIMES {
@@ -69,7 +69,7 @@ async fn control_is_accepted(world: &mut World, domains: String) -> Step {
 async fn user_creates(world: &mut World, step: &gherkin::Step) -> Step {
     let rows = rows(step, ["runtime", "domains", "denyAllEgress"]);
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             for row in rows? {
                 let deny = match row[2].as_str() {
                     "true" => Some(true),
@@ -84,9 +84,9 @@ async fn user_creates(world: &mut World, step: &gherkin::Step) -> Step {
 }
 
 #[then("each of them has exactly one policy, with its name, selector, domains and deny flag")]
-async fn each_has_one_policy(world: &mut World) -> Step {
+async fn each_has_one_policy(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let policies = scene.lab().await?.network_policies().await?;
             let servers = scene.created()?;
             let results = servers
@@ -109,9 +109,9 @@ async fn each_has_one_policy(world: &mut World) -> Step {
 }
 
 #[then("each policy became the firewall policy that it calls for, in the servers' namespace")]
-async fn each_became_a_firewall_policy(world: &mut World) -> Step {
+async fn each_became_a_firewall_policy(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let lab = scene.lab().await?;
             let policies = lab.network_policies().await?;
             let names: Vec<&str> = policies
@@ -143,7 +143,7 @@ async fn each_became_a_firewall_policy(world: &mut World) -> Step {
 async fn each_is_rejected(world: &mut World, id: String, step: &gherkin::Step) -> Step {
     let rows = rows(step, ["domain", "what it is"]);
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let mut answers = Vec::new();
             for row in rows? {
                 for runtime in RUNTIMES {
@@ -163,9 +163,9 @@ async fn each_is_rejected(world: &mut World, id: String, step: &gherkin::Step) -
 #[then(
     regex = r"^a server that denies all egress and lists domains is rejected, as (AUT-\d\d) says$"
 )]
-async fn contradiction_is_rejected(world: &mut World, id: String) -> Step {
+async fn contradiction_is_rejected(world: &mut World, id: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let mut answers = Vec::new();
             for runtime in RUNTIMES {
                 let list = [scene.authoring.good.clone()];
@@ -181,9 +181,14 @@ async fn contradiction_is_rejected(world: &mut World, id: String) -> Step {
 }
 
 #[when(expr = "a user asks for the list {string} of {string}")]
-async fn user_asks_for_list(world: &mut World, domains: String, server: String) -> Step {
+async fn user_asks_for_list(
+    world: &mut World,
+    domains: String,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let lab = scene.lab().await?;
             let before = lab.state_of(&server).await?;
             let answer = lab.try_set_domains(&server, &split(&domains)).await?;
@@ -194,9 +199,14 @@ async fn user_asks_for_list(world: &mut World, domains: String, server: String) 
 }
 
 #[then(expr = "the update is rejected for {string}, and nothing about {string} has changed")]
-async fn nothing_has_changed(world: &mut World, field: String, server: String) -> Step {
+async fn nothing_has_changed(
+    world: &mut World,
+    field: String,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let update = scene.authoring.update.take();
             let (answer, before) = update
                 .ok_or_else(|| Failure::Scenario("no step asked for an update".to_owned()))?;
@@ -214,9 +224,9 @@ async fn nothing_has_changed(world: &mut World, field: String, server: String) -
 }
 
 #[then("the policy provider is an installed release, and its pod is ready")]
-async fn provider_is_installed(world: &mut World) -> Step {
+async fn provider_is_installed(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let lab = scene.lab().await?;
             let records = lab.releases(RELEASE).await?;
             let pods = lab.provider_pods().await?;
@@ -235,9 +245,9 @@ async fn provider_is_installed(world: &mut World) -> Step {
 #[when(
     "a policy without a selector is written into the orchestrator's storage, and then one with a selector"
 )]
-async fn policy_without_selector(world: &mut World) -> Step {
+async fn policy_without_selector(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let lab = scene.lab().await?;
             let spec = json!({"mcpServerName": "ms1nobody", "egressDomains": ["api.weather-service.test"]});
             lab.write_network_policy(WITHOUT_SELECTOR, spec.clone()).await?;
@@ -249,9 +259,9 @@ async fn policy_without_selector(world: &mut World) -> Step {
 }
 
 #[then("only the second becomes a firewall policy, and the provider says why the first does not")]
-async fn only_the_second(world: &mut World) -> Step {
+async fn only_the_second(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let lab = scene.lab().await?;
             lab.await_firewall_policies(&[WITH_SELECTOR]).await?;
             let log = lab.provider_says(WITHOUT_SELECTOR).await?;
@@ -273,7 +283,7 @@ async fn only_the_second(world: &mut World) -> Step {
 async fn list_is_written_as(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     let rows = rows(step, ["written", "how"]);
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let mut written = Vec::new();
             for row in rows? {
                 let domain: String = serde_json::from_str(&row[0]).map_err(|error| {
@@ -297,9 +307,13 @@ async fn list_is_written_as(world: &mut World, server: String, step: &gherkin::S
 #[then(
     expr = "it is recorded how the policy of {string} writes them, and which of them the gateway matches"
 )]
-async fn normalisation_is_recorded(world: &mut World, server: String) -> Step {
+async fn normalisation_is_recorded(
+    world: &mut World,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let id = scene.lab().await?.server(&server)?.id.clone();
             let policies = scene.lab().await?.network_policies().await?;
             let policy = policies.iter().find(|policy| policy["spec"]["mcpServerName"] == *id);
@@ -324,9 +338,14 @@ async fn normalisation_is_recorded(world: &mut World, server: String) -> Step {
 #[when(
     expr = "the orchestrator restarts with its default-deny setting on, while {string} runs and requests {string}"
 )]
-async fn setting_flips(world: &mut World, server: String, url: String) -> Step {
+async fn setting_flips(
+    world: &mut World,
+    server: String,
+    url: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             scene.authoring.passed_before = Some(scene.request_passes(&server, &url).await?);
             let lab = scene.lab().await?;
             Ok(lab.restart_orchestrator_with(DEFAULT_DENY, "true").await?)
@@ -337,9 +356,14 @@ async fn setting_flips(world: &mut World, server: String, url: String) -> Step {
 #[then(
     expr = "it is recorded what became of the policy of {string}, and of its requests to {string}"
 )]
-async fn flip_is_recorded(world: &mut World, server: String, url: String) -> Step {
+async fn flip_is_recorded(
+    world: &mut World,
+    server: String,
+    url: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let id = scene.lab().await?.server(&server)?.id.clone();
             let policies = scene.lab().await?.network_policies().await?;
             let policy = policies.iter().find(|policy| policy["spec"]["mcpServerName"] == *id);
@@ -376,6 +400,7 @@ impl Scene {
         Check {
             name: name.to_owned(),
             requirements: self.claims(&[id]),
+            ..Check::default()
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cucumber::gherkin;
 use cucumber::{given, then};
 
 use crate::evidence::{Event, Recorded, gateway_log};
@@ -11,16 +12,18 @@ use crate::judge::masquerade::{judge_masquerade_named, judge_own_addresses};
 use crate::world::{Failure, Scene, Step, World};
 
 #[given("the cluster masquerades its pods")]
-async fn cluster_masquerades(world: &mut World) -> Step {
+async fn cluster_masquerades(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| scene.set_up(|setup| setup.masquerade = true))
+        .act(step, async |scene| {
+            scene.set_up(|setup| setup.masquerade = true)
+        })
         .await
 }
 
 #[then("the gateway sees the pods' own addresses")]
-async fn own_addresses(world: &mut World) -> Step {
+async fn own_addresses(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let observations = scene.observe().await?;
             let attempts = scene.last_attempts_in(&observations)?;
             let check = scene.check("Pod addresses reach the gateway", &["PLT-01"]);
@@ -30,9 +33,9 @@ async fn own_addresses(world: &mut World) -> Step {
 }
 
 #[then("masquerade is named, and no policy is blamed")]
-async fn masquerade_named(world: &mut World) -> Step {
+async fn masquerade_named(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let deadline = scene.context.deadlines.denial_logged;
             // In vain is no error here: the judge says what was not seen.
             let what = "a record of the gateway that names a node";

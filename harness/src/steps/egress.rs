@@ -11,9 +11,14 @@ use crate::lab::{ORCHESTRATOR_NAMESPACE, Probe, RUNTIME_NAMESPACE};
 use crate::world::{Failure, Scene, Step, World};
 
 #[when(expr = "the pod of {string} requests {string}")]
-async fn server_requests(world: &mut World, server: String, url: String) -> Step {
+async fn server_requests(
+    world: &mut World,
+    server: String,
+    url: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let pod = scene.lab().await?.server(&server)?.pod.clone();
             let probe = scene.probe_of_url(&url)?;
             scene.probe_from(&pod, &server, &[probe]).await
@@ -22,9 +27,9 @@ async fn server_requests(world: &mut World, server: String, url: String) -> Step
 }
 
 #[when(expr = "the pod {string} requests {string}")]
-async fn pod_requests(world: &mut World, pod: String, url: String) -> Step {
+async fn pod_requests(world: &mut World, pod: String, url: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let probe = scene.probe_of_url(&url)?;
             scene.probe_from(&pod, &pod, &[probe]).await
         })
@@ -32,9 +37,14 @@ async fn pod_requests(world: &mut World, pod: String, url: String) -> Step {
 }
 
 #[when(expr = "the pod of {string} opens TLS to {string} without a server name")]
-async fn server_opens_nameless_tls(world: &mut World, server: String, host: String) -> Step {
+async fn server_opens_nameless_tls(
+    world: &mut World,
+    server: String,
+    host: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let pod = scene.lab().await?.server(&server)?.pod.clone();
             let probe = Probe {
                 server_name: false,
@@ -49,7 +59,7 @@ async fn server_opens_nameless_tls(world: &mut World, server: String, host: Stri
 async fn pod_tries_each(world: &mut World, pod: String, step: &gherkin::Step) -> Step {
     let table = step.table.clone();
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let probes = scene.probes_of(table.as_ref())?;
             scene.probe_from(&pod, &pod, &probes).await
         })
@@ -60,7 +70,7 @@ async fn pod_tries_each(world: &mut World, pod: String, step: &gherkin::Step) ->
 async fn orchestrator_tries_each(world: &mut World, step: &gherkin::Step) -> Step {
     let table = step.table.clone();
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let probes = scene.probes_of(table.as_ref())?;
             let pod = scene.lab().await?.orchestrator_pod().await?;
             scene
@@ -74,7 +84,7 @@ async fn orchestrator_tries_each(world: &mut World, step: &gherkin::Step) -> Ste
 async fn server_tries_each(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     let table = step.table.clone();
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let probes = scene.probes_of(table.as_ref())?;
             let pod = scene.lab().await?.server(&server)?.pod.clone();
             scene.probe_from(&pod, &server, &probes).await
@@ -83,16 +93,18 @@ async fn server_tries_each(world: &mut World, server: String, step: &gherkin::St
 }
 
 #[then(regex = r"^(?:the request|each of them) completes and the gateway logged the permit$")]
-async fn requests_complete(world: &mut World) -> Step {
+async fn requests_complete(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| scene.all_pass(&RuleExpectation::Any).await)
+        .act(step, async |scene| {
+            scene.all_pass(&RuleExpectation::Any).await
+        })
         .await
 }
 
 #[then(regex = r#"^(?:the request|each of them) passes by the rule "([^"]*)"$"#)]
-async fn requests_pass_by(world: &mut World, rule: String) -> Step {
+async fn requests_pass_by(world: &mut World, rule: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let rule = RuleExpectation::Named {
                 rule,
                 of_server: None,
@@ -103,23 +115,32 @@ async fn requests_pass_by(world: &mut World, rule: String) -> Step {
 }
 
 #[then(regex = r#"^(?:the request|each of them) is blocked by the rule "([^"]*)" of "([^"]*)"$"#)]
-async fn blocked_by_rule(world: &mut World, rule: String, server: String) -> Step {
+async fn blocked_by_rule(
+    world: &mut World,
+    rule: String,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| scene.all_blocked(Rule::of_server(&rule, &server)).await)
+        .act(step, async |scene| {
+            scene.all_blocked(Rule::of_server(&rule, &server)).await
+        })
         .await
 }
 
 #[then(regex = "^(?:the request|each of them) is blocked by the default action$")]
-async fn blocked_by_default(world: &mut World) -> Step {
+async fn blocked_by_default(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| scene.all_blocked(RuleExpectation::DefaultAction).await)
+        .act(step, async |scene| {
+            scene.all_blocked(RuleExpectation::DefaultAction).await
+        })
         .await
 }
 
 #[then(expr = "each denial is logged and traces to the server {string}")]
-async fn denials_trace(world: &mut World, server: String) -> Step {
+async fn denials_trace(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let labels = scene.last_attempts()?;
             let results = scene.judge_traces(&labels, &server).await?;
             scene.settle(results)

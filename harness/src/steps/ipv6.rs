@@ -12,9 +12,9 @@ use crate::tier;
 use crate::world::{Failure, Scene, Step, World};
 
 #[given("the cluster is dual-stack")]
-async fn dual_stack(world: &mut World) -> Step {
+async fn dual_stack(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             tier::embedded::ipv6_preflight()
                 .map_err(|error| Failure::NotTestable(error.to_string()))?;
             scene.set_up(|setup| setup.dual_stack = true)
@@ -23,17 +23,19 @@ async fn dual_stack(world: &mut World) -> Step {
 }
 
 #[given("the orchestrator's chart installs no NetworkPolicy")]
-async fn without_network_policy(world: &mut World) -> Step {
+async fn without_network_policy(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| scene.set_up(|setup| setup.without_network_policy = true))
+        .act(step, async |scene| {
+            scene.set_up(|setup| setup.without_network_policy = true)
+        })
         .await
 }
 
 /// A control of the far end and of the path to it: what records nothing over IPv6 would make every denial look good.
 #[given(expr = "the attacker's collector {string} is up over IPv6 and records what reaches it")]
-async fn collector_is_up(world: &mut World, host: String) -> Step {
+async fn collector_is_up(world: &mut World, host: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let canary = fixtures::canary::generate();
             let deadline = scene.context.deadlines.probe_result;
             let lab = scene.lab().await?;
@@ -59,7 +61,7 @@ async fn collector_is_up(world: &mut World, host: String) -> Step {
 async fn tries_each_over_ipv6(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     let table = step.table.clone();
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let probes: Vec<Probe> = scene
                 .probes_of(table.as_ref())?
                 .into_iter()
@@ -77,9 +79,9 @@ async fn tries_each_over_ipv6(world: &mut World, server: String, step: &gherkin:
 #[then(
     expr = "each of them is stopped on the node by the NetworkPolicy {string}, before the firewall sees it"
 )]
-async fn stopped_on_node(world: &mut World, policy: String) -> Step {
+async fn stopped_on_node(world: &mut World, policy: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let labels = scene.last_attempts()?;
             let results = scene.judge_stopped_on_node(&labels, &policy).await?;
             scene.settle(results)

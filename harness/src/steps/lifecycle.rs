@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cucumber::gherkin;
 use cucumber::{given, then, when};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -28,16 +29,23 @@ pub struct Life {
 }
 
 #[given("a new pod takes the lowest free address that was not its own server's")]
-async fn reuse_addresses(world: &mut World) -> Step {
+async fn reuse_addresses(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| scene.set_up(|setup| setup.reuse_addresses = true))
+        .act(step, async |scene| {
+            scene.set_up(|setup| setup.reuse_addresses = true)
+        })
         .await
 }
 
 #[given(expr = "the orchestrator is given the server {string}, whose list holds {string}")]
-async fn server_is_created(world: &mut World, name: String, domains: String) -> Step {
+async fn server_is_created(
+    world: &mut World,
+    name: String,
+    domains: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let manifest = scene.manifest_with_list(&name, &domains)?;
             scene.lab().await?.create_server(&name, &manifest).await?;
             Ok(())
@@ -47,9 +55,9 @@ async fn server_is_created(world: &mut World, name: String, domains: String) -> 
 
 /// What the orchestrator orders, and the network does not.
 #[then(expr = "the orchestrator has a policy for {string} before anything of it runs")]
-async fn policy_comes_first(world: &mut World, name: String) -> Step {
+async fn policy_comes_first(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let found = scene.lab().await?.policies_before_launch(&name).await?;
             let Some(found) = found else {
                 return Err(Failure::NotTestable(
@@ -75,16 +83,18 @@ async fn policy_comes_first(world: &mut World, name: String) -> Step {
 }
 
 #[when(expr = "the server {string} is launched")]
-async fn server_is_launched(world: &mut World, name: String) -> Step {
+async fn server_is_launched(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| Ok(scene.lab().await?.launch_created(&name).await?))
+        .act(step, async |scene| {
+            Ok(scene.lab().await?.launch_created(&name).await?)
+        })
         .await
 }
 
 #[given(expr = "the orchestrator knows the remote server {string}")]
-async fn remote_server(world: &mut World, name: String) -> Step {
+async fn remote_server(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let manifest = scene
                 .context
                 .project
@@ -101,9 +111,9 @@ async fn remote_server(world: &mut World, name: String) -> Step {
 }
 
 #[when(expr = "the pod of {string} is deleted, and its Deployment starts another")]
-async fn pod_is_replaced(world: &mut World, server: String) -> Step {
+async fn pod_is_replaced(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let replaced = scene.lab().await?.replace_pod(&server).await?;
             scene.life.replaced.insert(server, replaced);
             Ok(())
@@ -112,9 +122,13 @@ async fn pod_is_replaced(world: &mut World, server: String) -> Step {
 }
 
 #[then(expr = "the policy of {string} was in force before its pod sent its first packet")]
-async fn governed_from_the_first_packet(world: &mut World, server: String) -> Step {
+async fn governed_from_the_first_packet(
+    world: &mut World,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let pod = scene.lab().await?.server(&server)?.pod.clone();
             let pod = scene.lab().await?.pod_fact(&pod).await?;
             let policy = scene.lab().await?.firewall_policy_of(&server).await?;
@@ -150,9 +164,13 @@ async fn governed_from_the_first_packet(world: &mut World, server: String) -> St
 }
 
 #[then(expr = "the new pod of {string} has another address")]
-async fn new_pod_has_another_address(world: &mut World, server: String) -> Step {
+async fn new_pod_has_another_address(
+    world: &mut World,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let replaced = scene.replaced(&server)?;
             let (before, after) = (&replaced.before, &replaced.after);
             let found = format!(
@@ -177,9 +195,14 @@ async fn new_pod_has_another_address(world: &mut World, server: String) -> Step 
 
 /// What the compromised dependency does before the server is even ready.
 #[then(expr = "each attempt of the pod of {string} to reach {string} at start-up is blocked")]
-async fn attempts_at_start_up_blocked(world: &mut World, server: String, host: String) -> Step {
+async fn attempts_at_start_up_blocked(
+    world: &mut World,
+    server: String,
+    host: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let replaced = scene.life.replaced.get(&server);
             let label = replaced.map_or(&server, |replaced| &replaced.label).clone();
             let first = format!("{label} #1 (at start-up)");
@@ -212,9 +235,14 @@ async fn attempts_at_start_up_blocked(world: &mut World, server: String, host: S
 }
 
 #[then(expr = "the pod of {string} holds an address that a pod of {string} held")]
-async fn holds_an_address_of(world: &mut World, server: String, former: String) -> Step {
+async fn holds_an_address_of(
+    world: &mut World,
+    server: String,
+    former: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let pod = scene.lab().await?.server(&server)?.pod.clone();
             scene.judge_reuse(&pod, &server, &former).await
         })
@@ -222,17 +250,30 @@ async fn holds_an_address_of(world: &mut World, server: String, former: String) 
 }
 
 #[then(expr = "the pod {string} holds an address that a pod of {string} held")]
-async fn pod_holds_an_address_of(world: &mut World, pod: String, former: String) -> Step {
+async fn pod_holds_an_address_of(
+    world: &mut World,
+    pod: String,
+    former: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| scene.judge_reuse(&pod, &pod, &former).await)
+        .act(step, async |scene| {
+            scene.judge_reuse(&pod, &pod, &former).await
+        })
         .await
 }
 
 /// Which of two overlapping memberships shows in traffic depends on the order of the policies; this does not.
 #[then(expr = "the firewall takes the pod of {string} for one of {string} and not of {string}")]
-async fn member_of_its_own(world: &mut World, server: String, own: String, other: String) -> Step {
+async fn member_of_its_own(
+    world: &mut World,
+    server: String,
+    own: String,
+    other: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let pod = scene.lab().await?.server(&server)?.pod.clone();
             let pod = scene.lab().await?.pod_fact(&pod).await?;
             let lab = scene.lab().await?;
@@ -271,9 +312,9 @@ async fn member_of_its_own(world: &mut World, server: String, own: String, other
 }
 
 #[when(expr = "the orchestrator deletes the server {string}")]
-async fn server_is_deleted(world: &mut World, server: String) -> Step {
+async fn server_is_deleted(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let policy = scene.lab().await?.firewall_policy_of(&server).await?;
             scene.life.policies.insert(server.clone(), policy);
             scene.lab().await?.delete_server(&server).await?;
@@ -283,9 +324,9 @@ async fn server_is_deleted(world: &mut World, server: String) -> Step {
 }
 
 #[then(expr = "nothing of {string} is left in the orchestrator, the cluster or the firewall")]
-async fn nothing_is_left(world: &mut World, server: String) -> Step {
+async fn nothing_is_left(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let of = format!("the deleted server {server}");
             scene
                 .judge_traces_of(&server, of, &["EGR-32", "EGR-36"])
@@ -295,9 +336,13 @@ async fn nothing_is_left(world: &mut World, server: String) -> Step {
 }
 
 #[then(expr = "there is no policy and no pod of the remote server {string}")]
-async fn nothing_of_a_remote_server(world: &mut World, server: String) -> Step {
+async fn nothing_of_a_remote_server(
+    world: &mut World,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let of = format!("the remote server {server}");
             scene.judge_traces_of(&server, of, &["EGR-35"]).await
         })
@@ -305,24 +350,26 @@ async fn nothing_of_a_remote_server(world: &mut World, server: String) -> Step {
 }
 
 #[when(regex = r"^the (orchestrator|policy controller) stops$")]
-async fn part_stops(world: &mut World, part: String) -> Step {
-    stop(world, &part).await
+async fn part_stops(world: &mut World, part: String, step: &gherkin::Step) -> Step {
+    stop(world, &part, step).await
 }
 
 #[when(regex = r"^the (orchestrator|policy controller) starts again$")]
-async fn part_starts(world: &mut World, part: String) -> Step {
-    start(world, &part).await
+async fn part_starts(world: &mut World, part: String, step: &gherkin::Step) -> Step {
+    start(world, &part, step).await
 }
 
-async fn stop(world: &mut World, part: &str) -> Step {
+async fn stop(world: &mut World, part: &str, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| Ok(scene.lab().await?.stop(part_of(part)?).await?))
+        .act(step, async |scene| {
+            Ok(scene.lab().await?.stop(part_of(part)?).await?)
+        })
         .await
 }
 
-async fn start(world: &mut World, part: &str) -> Step {
+async fn start(world: &mut World, part: &str, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let started = scene.lab().await?.start_again(part_of(part)?).await?;
             // What changed while a part was down can take effect from its start on.
             if let Some(change) = scene.change.as_mut() {
@@ -344,9 +391,9 @@ fn part_of(words: &str) -> Result<Part, Failure> {
 }
 
 #[given(expr = "the policy of {string} is enforced")]
-async fn policy_is_enforced(world: &mut World, server: String) -> Step {
+async fn policy_is_enforced(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let policy = scene.lab().await?.firewall_policy_of(&server).await?;
             scene.life.policies.insert(server, policy);
             Ok(())
@@ -355,9 +402,9 @@ async fn policy_is_enforced(world: &mut World, server: String) -> Step {
 }
 
 #[then(expr = "the orchestrator still knows the server {string}")]
-async fn still_knows(world: &mut World, server: String) -> Step {
+async fn still_knows(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let id = scene.lab().await?.id_of(&server)?;
             let known = scene.lab().await?.known_servers().await?;
             let outcome = if known.contains(&id) {
@@ -377,9 +424,9 @@ async fn still_knows(world: &mut World, server: String) -> Step {
 }
 
 #[then(expr = "the policy of {string} is still the one that was enforced before")]
-async fn same_policy(world: &mut World, server: String) -> Step {
+async fn same_policy(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let before = scene.policy_before(&server)?;
             let now = scene.lab().await?.policy_now(&before.name_any()).await?;
             let same = now.as_ref().and_then(DynamicObject::uid) == before.uid();

@@ -1,5 +1,6 @@
 //! Servers that npx fetches from a package registry when their Pod starts.
 
+use cucumber::gherkin;
 use cucumber::{given, then, when};
 use fixtures::receipt::ReceiptEvent;
 
@@ -23,9 +24,9 @@ const PHASES: [&str; 4] = [
 const NPM_ERROR: &str = "npm error";
 
 #[given("npx servers can run here")]
-async fn npx_can_run(world: &mut World) -> Step {
+async fn npx_can_run(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |_| {
+        .act(step, async |_| {
             node_js::find()
                 .map(drop)
                 .map_err(|missing| Failure::NotTestable(missing.to_string()))
@@ -34,9 +35,14 @@ async fn npx_can_run(world: &mut World) -> Step {
 }
 
 #[when(expr = "the orchestrator launches the server {string} with the list {string}")]
-async fn launched_with_list(world: &mut World, name: String, domains: String) -> Step {
+async fn launched_with_list(
+    world: &mut World,
+    name: String,
+    domains: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let manifest = scene
                 .context
                 .project
@@ -50,9 +56,11 @@ async fn launched_with_list(world: &mut World, name: String, domains: String) ->
 }
 
 #[when(expr = "the orchestrator restarts the server {string}")]
-async fn restarted(world: &mut World, name: String) -> Step {
+async fn restarted(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| Ok(scene.lab().await?.restart_server(&name).await?))
+        .act(step, async |scene| {
+            Ok(scene.lab().await?.restart_server(&name).await?)
+        })
         .await
 }
 
@@ -60,9 +68,15 @@ async fn restarted(world: &mut World, name: String) -> Step {
 #[then(
     expr = "each attempt to reach {string}, from the install script's on, is blocked by the rule {string} of {string}"
 )]
-async fn attempts_blocked(world: &mut World, host: String, rule: String, server: String) -> Step {
+async fn attempts_blocked(
+    world: &mut World,
+    host: String,
+    rule: String,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let own = Rule::of_server(&rule, &server);
             scene
                 .dependency_blocked(&host, &PHASES, |_| own.clone())
@@ -73,9 +87,9 @@ async fn attempts_blocked(world: &mut World, host: String, rule: String, server:
 
 /// npm's own words and a Pod that is not ready. Whether it was the firewall that stopped npm is the next step's to say.
 #[then(expr = "the server {string} does not start, as npm gets no package")]
-async fn does_not_start(world: &mut World, name: String) -> Step {
+async fn does_not_start(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let began = scene.lab().await?.beginning(&name, NPM_ERROR).await?;
             let ready = scene.lab().await?.is_ready(&name).await?;
             let (outcome, found) = match began {
@@ -106,9 +120,15 @@ async fn does_not_start(world: &mut World, name: String) -> Step {
 #[then(
     expr = "each request of npm to {string} is blocked by the rule {string} of {string} and traces to it"
 )]
-async fn npm_blocked(world: &mut World, registry: String, rule: String, server: String) -> Step {
+async fn npm_blocked(
+    world: &mut World,
+    registry: String,
+    rule: String,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let observations = scene.observe().await?;
             let attempts = scene.flows_of_npm(&observations, &registry, &server);
             let results = scene
@@ -120,9 +140,9 @@ async fn npm_blocked(world: &mut World, registry: String, rule: String, server: 
 }
 
 #[then(expr = "the server {string} starts from packages of {string}")]
-async fn starts(world: &mut World, name: String, registry: String) -> Step {
+async fn starts(world: &mut World, name: String, registry: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let ready = scene.lab().await?.is_ready(&name).await?;
             let observations = scene.observe().await?;
             let packages: Vec<&str> = observations

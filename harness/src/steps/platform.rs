@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cucumber::gherkin;
 use cucumber::{given, then, when};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -31,9 +32,9 @@ pub struct Setting {
 }
 
 #[given(expr = "the platform is set up as its design has it on {string}")]
-async fn set_up(world: &mut World, cloud: String) -> Step {
+async fn set_up(world: &mut World, cloud: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let platform = scene
                 .context
                 .project
@@ -55,9 +56,9 @@ async fn set_up(world: &mut World, cloud: String) -> Step {
 }
 
 #[then("the controller has the groups, the permits and the default action of the design")]
-async fn groups_and_permits(world: &mut World) -> Step {
+async fn groups_and_permits(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let stated = scene.ask().await?;
             let design = scene.design()?;
             let results = vec![
@@ -71,9 +72,9 @@ async fn groups_and_permits(world: &mut World) -> Step {
 }
 
 #[then("the controller forwards its log to CoPilot, and knows both addresses of CoPilot")]
-async fn log_and_copilot(world: &mut World) -> Step {
+async fn log_and_copilot(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let stated = scene.ask().await?;
             let design = scene.design()?;
             let results = vec![
@@ -86,9 +87,9 @@ async fn log_and_copilot(world: &mut World) -> Step {
 }
 
 #[then("the record of that reaches CoPilot")]
-async fn record_reaches_copilot(world: &mut World) -> Step {
+async fn record_reaches_copilot(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             if !scene.lab().await?.cluster().capabilities().copilot_log {
                 return Err(Failure::NotTestable(
                     "this tier does not see what comes to CoPilot".to_owned(),
@@ -122,9 +123,9 @@ async fn record_reaches_copilot(world: &mut World) -> Step {
 }
 
 #[then("the features that Kubernetes policies need are on")]
-async fn features_are_on(world: &mut World) -> Step {
+async fn features_are_on(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let stated = scene.ask().await?;
             let check = scene.check("features", &["PLT-09"]);
             let result = judge_features(&check, scene.design()?, &stated);
@@ -134,9 +135,9 @@ async fn features_are_on(world: &mut World) -> Step {
 }
 
 #[then("the cluster is registered, and has the types of the firewall")]
-async fn types_are_there(world: &mut World) -> Step {
+async fn types_are_there(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let stated = scene.ask().await?;
             let results = vec![
                 judge_types(&scene.check("types of the firewall", &["PLT-02"]), &stated),
@@ -152,9 +153,14 @@ async fn types_are_there(world: &mut World) -> Step {
 }
 
 #[given(expr = "a canary policy lets the pod {string} reach {string} alone")]
-async fn canary_for_a_pod(world: &mut World, pod: String, host: String) -> Step {
+async fn canary_for_a_pod(
+    world: &mut World,
+    pod: String,
+    host: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             scene.lab().await?.run_stray_pod(&pod).await?;
             scene.canary(&pod, &host).await
         })
@@ -164,16 +170,18 @@ async fn canary_for_a_pod(world: &mut World, pod: String, host: String) -> Step 
 #[then(
     expr = "a canary policy {string} is reconciled, and the controller lists what it made of it"
 )]
-async fn canary_is_reconciled(world: &mut World, name: String) -> Step {
+async fn canary_is_reconciled(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| scene.canary(&name, "canary.containment.test").await)
+        .act(step, async |scene| {
+            scene.canary(&name, "canary.containment.test").await
+        })
         .await
 }
 
 #[then(expr = "nothing of the canary policy {string} is listed once it is deleted")]
-async fn canary_is_gone(world: &mut World, name: String) -> Step {
+async fn canary_is_gone(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let check = scene.check("canary gone", &["PLT-04"]);
             let before = scene.platform.canary.take();
             let before = before.ok_or_else(|| {
@@ -190,9 +198,9 @@ async fn canary_is_gone(world: &mut World, name: String) -> Step {
 }
 
 #[when("the firewall's controller restarts")]
-async fn controller_restarts(world: &mut World) -> Step {
+async fn controller_restarts(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             if !scene.lab().await?.restart_controller().await? {
                 return Err(Failure::NotTestable(
                     "this tier can't restart the firewall's controller".to_owned(),
@@ -204,9 +212,9 @@ async fn controller_restarts(world: &mut World) -> Step {
 }
 
 #[when(expr = "somebody switches the feature {string} off")]
-async fn feature_goes_off(world: &mut World, feature: String) -> Step {
+async fn feature_goes_off(world: &mut World, feature: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             if !scene.lab().await?.set_feature(&feature, false).await? {
                 return Err(no_api());
             }
@@ -228,9 +236,9 @@ async fn feature_goes_off(world: &mut World, feature: String) -> Step {
 }
 
 #[then(expr = "that the feature {string} is off is named, and no policy is blamed")]
-async fn feature_is_named(world: &mut World, feature: String) -> Step {
+async fn feature_is_named(world: &mut World, feature: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let label = scene.only_attempt()?;
             let completed = scene.await_outcome(&label).await?;
             scene.lab().await?.end_probes();
@@ -243,9 +251,9 @@ async fn feature_is_named(world: &mut World, feature: String) -> Step {
 }
 
 #[then("the far end saw the gateway's address")]
-async fn far_end_saw_the_gateway(world: &mut World) -> Step {
+async fn far_end_saw_the_gateway(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let gateway: BTreeSet<_> = scene.lab().await?.cluster().gateway_addresses();
             if gateway.is_empty() {
                 return Err(Failure::NotTestable(
@@ -262,16 +270,16 @@ async fn far_end_saw_the_gateway(world: &mut World) -> Step {
 }
 
 #[then("the request is blocked by the canary's own rule")]
-async fn blocked_by_canary(world: &mut World) -> Step {
+async fn blocked_by_canary(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| scene.all_blocked(by(DENY)).await)
+        .act(step, async |scene| scene.all_blocked(by(DENY)).await)
         .await
 }
 
 #[then("the request passes by the canary's own rule")]
-async fn passes_by_canary(world: &mut World) -> Step {
+async fn passes_by_canary(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| scene.all_pass(&by(PERMIT)).await)
+        .act(step, async |scene| scene.all_pass(&by(PERMIT)).await)
         .await
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use cucumber::gherkin;
 use cucumber::{given, then, when};
 
 use crate::evidence::{Event, Recorded};
@@ -17,31 +18,45 @@ use crate::world::{Failure, Scene, Step, World};
 const HELD: &str = "the open connection";
 
 #[then(expr = "it is recorded of each whether it passes: {string}")]
-async fn recorded_whether_it_passes(world: &mut World, question: String) -> Step {
+async fn recorded_whether_it_passes(
+    world: &mut World,
+    question: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| scene.record_answers(&question, scene.questions()).await)
+        .act(step, async |scene| {
+            scene.record_answers(&question, scene.questions()).await
+        })
         .await
 }
 
 /// A question that no requirement asks.
 #[then(expr = "it is noted of each whether it passes: {string}")]
-async fn noted_whether_it_passes(world: &mut World, question: String) -> Step {
+async fn noted_whether_it_passes(
+    world: &mut World,
+    question: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| scene.record_answers(&question, Vec::new()).await)
+        .act(step, async |scene| {
+            scene.record_answers(&question, Vec::new()).await
+        })
         .await
 }
 
 #[given("the gateway decides live sessions anew after a change of policy")]
-async fn live_session_reeval(world: &mut World) -> Step {
+async fn live_session_reeval(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| scene.set_up(|setup| setup.live_session_reeval = true))
+        .act(step, async |scene| {
+            scene.set_up(|setup| setup.live_session_reeval = true)
+        })
         .await
 }
 
 #[when(expr = "the pod of {string} keeps a connection to {string} open and goes on asking")]
-async fn keeps_open(world: &mut World, server: String, host: String) -> Step {
+async fn keeps_open(world: &mut World, server: String, host: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let for_ms = scene.context.deadlines.scenario.as_millis();
             let for_ms = u64::try_from(for_ms).unwrap_or(u64::MAX);
             let pod = scene.lab().await?.server(&server)?.pod.clone();
@@ -56,9 +71,9 @@ async fn keeps_open(world: &mut World, server: String, host: String) -> Step {
 }
 
 #[then("it is recorded whether the open connection was cut, and how soon")]
-async fn recorded_whether_cut(world: &mut World) -> Step {
+async fn recorded_whether_cut(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let denied = scene.only_attempt()?;
             let watch = scene.context.deadlines.live_session;
             let ended = |events: &[Arc<Recorded>]| {
@@ -76,6 +91,7 @@ async fn recorded_whether_cut(world: &mut World) -> Step {
             let check = Check {
                 name: "open connection after its domain was removed".to_owned(),
                 requirements: scene.questions(),
+                ..Check::default()
             };
             scene.settle(vec![answer_whether_it_was_cut(&check, &session, denied_at, &observations)])
         })
@@ -113,6 +129,7 @@ impl Scene {
             let check = Check {
                 name: format!("asked: {label}"),
                 requirements: requirements.clone(),
+                ..Check::default()
             };
             results.push(answer_whether_it_passes(
                 &check,

@@ -27,7 +27,7 @@ pub struct Outage {
 async fn gateway_restarts(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     let table = step.table.clone();
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             if !scene.lab().await?.can_restart_gateway() {
                 return Err(Failure::NotTestable(
                     "this tier can't restart the gateway".to_owned(),
@@ -63,9 +63,14 @@ async fn gateway_restarts(world: &mut World, server: String, step: &gherkin::Ste
 #[then(
     expr = "nothing denied left the gateway at any instant, and {string} passes again from {string}"
 )]
-async fn stayed_closed(world: &mut World, url: String, server: String) -> Step {
+async fn stayed_closed(
+    world: &mut World,
+    url: String,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let outage = scene
                 .life
                 .outage

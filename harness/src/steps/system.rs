@@ -1,5 +1,6 @@
 //! Given: the firewall, the far ends, the orchestrator and what runs on it.
 
+use cucumber::gherkin;
 use cucumber::given;
 
 use crate::evidence::Event;
@@ -7,24 +8,28 @@ use crate::scenario_data::ServerManifest;
 use crate::world::{Failure, Scene, Step, World};
 
 #[given("the firewall denies and logs what no policy permits")]
-async fn default_action_denies(world: &mut World) -> Step {
+async fn default_action_denies(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| scene.set_up(|setup| setup.default_action_denies = true))
+        .act(step, async |scene| {
+            scene.set_up(|setup| setup.default_action_denies = true)
+        })
         .await
 }
 
 #[given("the orchestrator's default-deny setting is on")]
-async fn default_deny_setting(world: &mut World) -> Step {
+async fn default_deny_setting(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| scene.set_up(|setup| setup.default_deny_setting = true))
+        .act(step, async |scene| {
+            scene.set_up(|setup| setup.default_deny_setting = true)
+        })
         .await
 }
 
 /// A control of the far end itself: a collector that records nothing would make every denial look good.
 #[given(expr = "the attacker's collector {string} is up and records what reaches it")]
-async fn collector_is_up(world: &mut World, host: String) -> Step {
+async fn collector_is_up(world: &mut World, host: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let canary = fixtures::canary::generate();
             let lab = scene.lab().await?;
             lab.far_ends().visit(&host, &canary).await?;
@@ -39,55 +44,62 @@ async fn collector_is_up(world: &mut World, host: String) -> Step {
 }
 
 #[given(expr = "the orchestrator runs the server {string}, whose list holds {string}")]
-async fn server_with_list(world: &mut World, name: String, domains: String) -> Step {
+async fn server_with_list(
+    world: &mut World,
+    name: String,
+    domains: String,
+    step: &gherkin::Step,
+) -> Step {
     let stated = Stated {
         domains: split(&domains),
         deny_all: None,
     };
     world
-        .act(async |scene| run_server(scene, &name, stated).await)
+        .act(step, async |scene| run_server(scene, &name, stated).await)
         .await
 }
 
 #[given(expr = "the orchestrator runs the server {string}, which denies all egress")]
-async fn server_that_denies_all(world: &mut World, name: String) -> Step {
+async fn server_that_denies_all(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     let stated = Stated {
         domains: Vec::new(),
         deny_all: Some(true),
     };
     world
-        .act(async |scene| run_server(scene, &name, stated).await)
+        .act(step, async |scene| run_server(scene, &name, stated).await)
         .await
 }
 
 #[given(expr = "the orchestrator runs the server {string}, which says nothing about egress")]
-async fn server_that_says_nothing(world: &mut World, name: String) -> Step {
+async fn server_that_says_nothing(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     let stated = Stated {
         domains: Vec::new(),
         deny_all: None,
     };
     world
-        .act(async |scene| run_server(scene, &name, stated).await)
+        .act(step, async |scene| run_server(scene, &name, stated).await)
         .await
 }
 
 #[given(
     expr = "the orchestrator runs the server {string}, which says that it does not deny all egress"
 )]
-async fn server_that_denies_nothing(world: &mut World, name: String) -> Step {
+async fn server_that_denies_nothing(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     let stated = Stated {
         domains: Vec::new(),
         deny_all: Some(false),
     };
     world
-        .act(async |scene| run_server(scene, &name, stated).await)
+        .act(step, async |scene| run_server(scene, &name, stated).await)
         .await
 }
 
 #[given(expr = "a pod {string} runs in the servers' namespace without any policy")]
-async fn stray_pod(world: &mut World, name: String) -> Step {
+async fn stray_pod(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| Ok(scene.lab().await?.run_stray_pod(&name).await?))
+        .act(step, async |scene| {
+            Ok(scene.lab().await?.run_stray_pod(&name).await?)
+        })
         .await
 }
 

@@ -1,5 +1,6 @@
 //! Policy objects that somebody writes, edits and deletes by hand, past the orchestrator.
 
+use cucumber::gherkin;
 use cucumber::{then, when};
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
@@ -18,9 +19,14 @@ const WHO_MAY_WRITE: &str =
     "RBAC: nobody but the policy controller may write FirewallPolicies in the servers' namespace";
 
 #[when(expr = "somebody edits the policy of {string} so that it permits {string}")]
-async fn edited_to_permit(world: &mut World, server: String, domain: String) -> Step {
+async fn edited_to_permit(
+    world: &mut World,
+    server: String,
+    domain: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let before = scene.lab().await?.firewall_policy_of(&server).await?;
             let spec = widened(&before.data["spec"], &domain);
             scene.lab().await?.edit_by_hand(&before, &spec).await?;
@@ -31,9 +37,9 @@ async fn edited_to_permit(world: &mut World, server: String, domain: String) -> 
 }
 
 #[when(expr = "somebody deletes the policy of {string}")]
-async fn deleted(world: &mut World, server: String) -> Step {
+async fn deleted(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let before = scene.lab().await?.firewall_policy_of(&server).await?;
             scene.lab().await?.delete_by_hand(&before).await?;
             scene.life.policies.insert(server, before);
@@ -43,9 +49,9 @@ async fn deleted(world: &mut World, server: String) -> Step {
 }
 
 #[then(expr = "the policy of {string} is put back as it was, and enforced")]
-async fn restored(world: &mut World, server: String) -> Step {
+async fn restored(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let result = scene.restored(&server).await?;
             scene.settle(vec![result])
         })
@@ -56,9 +62,15 @@ async fn restored(world: &mut World, server: String) -> Step {
 #[then(
     expr = "a field {string} that is added to the rule {string} of {string} by hand is taken away or not"
 )]
-async fn unknown_field(world: &mut World, field: String, rule: String, server: String) -> Step {
+async fn unknown_field(
+    world: &mut World,
+    field: String,
+    rule: String,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let before = scene.lab().await?.firewall_policy_of(&server).await?;
             // A change that is put back for certain goes with it: once it is, the controller has seen both.
             let mut spec = before.data["spec"].clone();
@@ -111,9 +123,14 @@ async fn unknown_field(world: &mut World, field: String, rule: String, server: S
 #[then(
     expr = "a second policy for the pods of {string} that permits {string} has the same effect in either order of creation"
 )]
-async fn two_policies(world: &mut World, server: String, host: String) -> Step {
+async fn two_policies(
+    world: &mut World,
+    server: String,
+    host: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let own = scene.lab().await?.firewall_policy_of(&server).await?;
             let spec = second(&own.data["spec"], &host);
             let mut outcomes = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cucumber::gherkin;
 use cucumber::{given, then, when};
 
 use super::verdict::Rule;
@@ -19,9 +20,9 @@ const CLUSTER_AUTHORITY: &str = "/var/run/secrets/kubernetes.io/serviceaccount/c
 /// Before the system runs this is part of its set-up; afterwards it takes effect at once.
 #[given(expr = "Tier 1 of the firewall holds the permits {string}")]
 #[when(expr = "Tier 1 of the firewall holds the permits {string} again")]
-async fn tier_one_holds(world: &mut World, name: String) -> Step {
+async fn tier_one_holds(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let data = scene
                 .context
                 .project
@@ -38,9 +39,9 @@ async fn tier_one_holds(world: &mut World, name: String) -> Step {
 }
 
 #[when(expr = "the permits {string} are taken off Tier 1 of the firewall")]
-async fn tier_one_loses(world: &mut World, name: String) -> Step {
+async fn tier_one_loses(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             scene.setup.tier_one.retain(|data| data.name != name);
             Ok(scene.lab().await?.clear_tier_one(&name).await?)
         })
@@ -48,16 +49,18 @@ async fn tier_one_loses(world: &mut World, name: String) -> Step {
 }
 
 #[given("the API server lies beyond the gateway")]
-async fn api_server_beyond(world: &mut World) -> Step {
+async fn api_server_beyond(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| scene.set_up(|setup| setup.api_server_beyond = true))
+        .act(step, async |scene| {
+            scene.set_up(|setup| setup.api_server_beyond = true)
+        })
         .await
 }
 
 #[when(expr = "the pod of {string} calls the Kubernetes API through its ClusterIP")]
-async fn pod_calls_api(world: &mut World, server: String) -> Step {
+async fn pod_calls_api(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let pod = scene.lab().await?.server(&server)?.pod.clone();
             let service = scene.lab().await?.api_server_cluster_ip().await?;
             let probe = Probe {
@@ -70,9 +73,9 @@ async fn pod_calls_api(world: &mut World, server: String) -> Step {
 }
 
 #[then(expr = "the API server answers, by the rule {string} and without a server name")]
-async fn api_server_answers(world: &mut World, rule: String) -> Step {
+async fn api_server_answers(world: &mut World, rule: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let far_end = scene
                 .lab()
                 .await?
@@ -111,9 +114,9 @@ async fn api_server_answers(world: &mut World, rule: String) -> Step {
 }
 
 #[then("the default action is a rule of its own: it denies, it logs, and it is in no policy list")]
-async fn default_action_stands_alone(world: &mut World) -> Step {
+async fn default_action_stands_alone(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let policy = scene.lab().await?.cluster().firewall_policy();
             let policy = policy.ok_or_else(|| {
                 Failure::NotTestable(
@@ -127,9 +130,14 @@ async fn default_action_stands_alone(world: &mut World) -> Step {
 }
 
 #[when(expr = "the pod of {string} requests every domain of {string} over TLS")]
-async fn pod_requests_all(world: &mut World, server: String, name: String) -> Step {
+async fn pod_requests_all(
+    world: &mut World,
+    server: String,
+    name: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let domains = scene.domains_of(&name)?;
             let pod = scene.lab().await?.server(&server)?.pod.clone();
             let probes: Vec<Probe> = domains
@@ -142,9 +150,9 @@ async fn pod_requests_all(world: &mut World, server: String, name: String) -> St
 }
 
 #[when(expr = "the node requests every domain of {string} over TLS")]
-async fn node_requests_all(world: &mut World, name: String) -> Step {
+async fn node_requests_all(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let domains = scene.domains_of(&name)?;
             scene.attempts.clear();
             for domain in domains {
@@ -167,9 +175,9 @@ async fn node_requests_all(world: &mut World, name: String) -> Step {
 /// The node's own packets pass no capture point at a Pod: what is judged is the far end, the gateway's log and the
 /// packets outside.
 #[then(expr = "each request of the node passes by the rule {string}")]
-async fn node_requests_pass(world: &mut World, rule: String) -> Step {
+async fn node_requests_pass(world: &mut World, rule: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let labels = scene.last_attempts()?;
             for label in &labels {
                 scene.await_outcome(label).await?;
@@ -196,9 +204,15 @@ async fn node_requests_pass(world: &mut World, rule: String) -> Step {
 
 /// A packet that a Pod without CAP_NET_RAW can't send is put on its wire.
 #[when(expr = "a packet of IP protocol {int} leaves the pod of {string} for {string}")]
-async fn crafted_packet(world: &mut World, number: u8, server: String, host: String) -> Step {
+async fn crafted_packet(
+    world: &mut World,
+    number: u8,
+    server: String,
+    host: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let source = scene.pod_fact(&server).await?.address;
             let internet = &scene.context.internet;
             let destination = internet
@@ -233,9 +247,10 @@ async fn blocked_or_finding(
     rule: String,
     server: String,
     compensating_control: String,
+    step: &gherkin::Step,
 ) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let label = scene.only_attempt()?;
             scene.await_outcome(&label).await?;
             let observations = scene.observe_quiet(std::slice::from_ref(&label)).await?;

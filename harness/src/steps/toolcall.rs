@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use cucumber::gherkin;
 use cucumber::{given, then, when};
 use jiff::Timestamp;
 use serde_json::json;
@@ -19,9 +20,14 @@ use crate::world::{Failure, Scene, Step, World};
 const PHASES: [&str; 3] = ["(at start-up)", "(during the call)", "(second try)"];
 
 #[given(expr = "a dependency of {string} sends what it sees to {string}")]
-async fn compromised_dependency(world: &mut World, server: String, host: String) -> Step {
+async fn compromised_dependency(
+    world: &mut World,
+    server: String,
+    host: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let deadline = scene.context.deadlines.probe_result;
             let lab = scene.lab().await?;
             let what = format!("the dependency of {server:?} to reach for {host} at start-up");
@@ -35,9 +41,14 @@ async fn compromised_dependency(world: &mut World, server: String, host: String)
 }
 
 #[when(expr = "an agent calls the tool {string} of {string}")]
-async fn agent_calls(world: &mut World, tool: String, server: String) -> Step {
+async fn agent_calls(
+    world: &mut World,
+    tool: String,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let canary = fixtures::canary::generate();
             let arguments = json!({"patient_id": "pat-0042", "canary": canary});
             let arguments = arguments.as_object().cloned().unwrap_or_default();
@@ -54,9 +65,9 @@ async fn agent_calls(world: &mut World, tool: String, server: String) -> Step {
 }
 
 #[then("the tool call succeeds")]
-async fn call_succeeds(world: &mut World) -> Step {
+async fn call_succeeds(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let events = scene.recorder.events();
             let call = events
                 .iter()
@@ -97,9 +108,9 @@ async fn call_succeeds(world: &mut World) -> Step {
 /// The server's own request to the EHR, which it makes in the course of the call and does not announce: its first
 /// packet in the capture at the Pod stands for the announcement, the tool's answer for the client's result.
 #[then(expr = "the EHR {string} holds the patient record")]
-async fn ehr_holds_record(world: &mut World, host: String) -> Step {
+async fn ehr_holds_record(world: &mut World, host: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let canary = scene
                 .canary
                 .clone()
@@ -155,9 +166,9 @@ async fn ehr_holds_record(world: &mut World, host: String) -> Step {
 }
 
 #[then("the gateway logged the permit of that request")]
-async fn permit_logged(world: &mut World) -> Step {
+async fn permit_logged(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let result = scene.permit_log.take().ok_or_else(|| {
                 Failure::Scenario("no request was proven to pass before this step".to_owned())
             })?;
@@ -171,9 +182,15 @@ async fn permit_logged(world: &mut World) -> Step {
 #[then(
     expr = "each attempt to reach {string} is blocked, from the call on by the rule {string} of {string}"
 )]
-async fn attempts_blocked(world: &mut World, host: String, rule: String, server: String) -> Step {
+async fn attempts_blocked(
+    world: &mut World,
+    host: String,
+    rule: String,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let called_at = scene
                 .called_at
                 .ok_or_else(|| Failure::Scenario("no step called a tool".to_owned()))?;
@@ -191,9 +208,9 @@ async fn attempts_blocked(world: &mut World, host: String, rule: String, server:
 }
 
 #[then(expr = "the canary was seen nowhere but at {string}")]
-async fn canary_nowhere_else(world: &mut World, host: String) -> Step {
+async fn canary_nowhere_else(world: &mut World, host: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let canary = scene
                 .canary
                 .clone()
@@ -203,6 +220,7 @@ async fn canary_nowhere_else(world: &mut World, host: String) -> Step {
                 check: Check {
                     name: "canary stays where it may be".to_owned(),
                     requirements: scene.claims(&["EGR-02", "EGR-03"]),
+                    ..Check::default()
                 },
                 canary,
                 only_at: BTreeSet::from([host]),

@@ -1,6 +1,7 @@
 //! A server's list that changes while its Pod runs: the change is made through the orchestrator's API, and its effect is
 //! looked for with fresh connections until it shows or the deadline passes.
 
+use cucumber::gherkin;
 use cucumber::{then, when};
 use jiff::Timestamp;
 
@@ -20,9 +21,14 @@ pub struct Change {
 }
 
 #[when(expr = "the list of {string} becomes {string}")]
-async fn list_becomes(world: &mut World, server: String, domains: String) -> Step {
+async fn list_becomes(
+    world: &mut World,
+    server: String,
+    domains: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let pod_before = scene.pod_fact(&server).await?;
             let accepted = scene
                 .lab()
@@ -40,23 +46,37 @@ async fn list_becomes(world: &mut World, server: String, domains: String) -> Ste
 }
 
 #[then(expr = "{string} becomes reachable from {string} within the stated bound")]
-async fn becomes_reachable(world: &mut World, url: String, server: String) -> Step {
+async fn becomes_reachable(
+    world: &mut World,
+    url: String,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| scene.look_for(&url, &server, true).await)
+        .act(step, async |scene| {
+            scene.look_for(&url, &server, true).await
+        })
         .await
 }
 
 #[then(expr = "{string} stops being reachable from {string} within the stated bound")]
-async fn stops_being_reachable(world: &mut World, url: String, server: String) -> Step {
+async fn stops_being_reachable(
+    world: &mut World,
+    url: String,
+    server: String,
+    step: &gherkin::Step,
+) -> Step {
     world
-        .act(async |scene| scene.look_for(&url, &server, false).await)
+        .act(step, async |scene| {
+            scene.look_for(&url, &server, false).await
+        })
         .await
 }
 
 #[then(expr = "the pod of {string} was not restarted")]
-async fn not_restarted(world: &mut World, server: String) -> Step {
+async fn not_restarted(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world
-        .act(async |scene| {
+        .act(step, async |scene| {
             let known = scene.lab().await?.server(&server)?.clone();
             let now = scene.lab().await?.pod_of(&known.id).await?;
             let restarts = scene.lab().await?.restarts(&now).await?;
@@ -108,6 +128,7 @@ impl Scene {
             check: Check {
                 name: format!("update enforced: {}", change.words),
                 requirements: self.claims(&[id, "EGR-36", "EGR-37"]),
+                ..Check::default()
             },
             change: change.words,
             changed_at: change.accepted,

@@ -50,6 +50,7 @@ impl Scene {
         Check {
             name: name.into(),
             requirements: self.claims(can_show),
+            ..Check::default()
         }
     }
 

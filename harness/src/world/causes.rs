@@ -94,7 +94,8 @@ impl Scene {
     /// unproven.
     pub(super) fn record(&self, results: Vec<CheckResult>) -> Option<CheckResult> {
         let first = self.first_unsettled(&results);
-        for result in self.levelled(results) {
+        for mut result in self.levelled(results) {
+            result.step = self.step_line();
             self.recorder.check(result);
         }
         first
