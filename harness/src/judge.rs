@@ -21,6 +21,7 @@
 //! | [`platform`]    | prerequisites of the platform, and which one is not met              |
 //! | [`default_action`] | that the default action is what the design says                   |
 //! | [`level`]       | (what a result means for a requirement that is not core)             |
+//! | [`list`]         | that a FirewallPolicy equals a server's list                         |
 //! | [`open_question`] | what the system's answer to an open question is                    |
 //! | [`spread`]      | that a canary is where it may be, and nowhere else                   |
 //! | [`authoring`]   | what the orchestrator accepts and generates                          |
@@ -38,6 +39,7 @@ pub mod fact;
 mod finding;
 pub mod governed;
 pub mod level;
+pub mod list;
 pub mod logged;
 pub mod masquerade;
 pub mod model;

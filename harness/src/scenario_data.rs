@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// What is wrong with a data file, and where.
 #[derive(Debug, thiserror::Error)]
@@ -153,6 +153,35 @@ impl ServerManifest {
             deny_all_egress: config.and_then(|config| config.deny_all_egress),
             manifest,
         })
+    }
+
+    /// The manifest of a containerized server that no file holds: `image` on port 8080 with this list.
+    #[must_use]
+    pub fn generated(
+        name: &str,
+        image: &str,
+        domains: &[String],
+        deny_all: Option<bool>,
+    ) -> Self {
+        let mut config = json!({"image": image, "port": 8080, "path": "/mcp"});
+        if !domains.is_empty() {
+            config["egressDomains"] = json!(domains);
+        }
+        if let Some(deny_all) = deny_all {
+            config["denyAllEgress"] = json!(deny_all);
+        }
+        Self {
+            path: PathBuf::from(format!("{name}.yaml")),
+            name: name.to_owned(),
+            egress_domains: domains.to_vec(),
+            deny_all_egress: deny_all,
+            manifest: json!({
+                "name": name,
+                "shortDescription": "A server with a generated list",
+                "runtime": "containerized",
+                "containerizedConfig": config,
+            }),
+        }
     }
 
     /// Values for the variables in `env`: what a user types into the orchestrator's form. The orchestrator takes them
@@ -314,7 +343,6 @@ mod tests {
 
     use super::*;
     use rstest::rstest;
-    use serde_json::json;
 
     fn load(name: &str) -> Result<ServerManifest, Error> {
         ServerManifest::load(

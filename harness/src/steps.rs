@@ -13,6 +13,7 @@
 //! | [`tiers`] | permits before and behind the servers' own policies |
 //! | [`update`] | a server's list that changes while its Pod runs |
 //! | [`lifecycle`] | Pods replaced, servers deleted, parts of the system stopped and started |
+//! | [`lists`] | lists of many names, and policies that follow each update |
 //! | [`restart`] | the gateway restarted under load |
 //! | [`tamper`] | policy objects written, edited and deleted by hand |
 
@@ -21,6 +22,7 @@ pub mod condition;
 pub mod egress;
 pub mod ipv6;
 pub mod lifecycle;
+pub mod lists;
 pub mod package;
 pub mod platform;
 pub mod question;

@@ -22,6 +22,7 @@ use crate::outcome::Outcome;
 use crate::run::RunContext;
 use crate::steps::authoring::Authoring;
 use crate::steps::lifecycle::Life;
+use crate::steps::lists::Lists;
 use crate::steps::platform::Setting;
 use crate::steps::update::Change;
 use crate::waiting::Waiting;
@@ -120,6 +121,8 @@ pub struct Scene {
     pub authoring: Authoring,
     /// What happened to parts of the system.
     pub life: Life,
+    /// Servers whose lists are generated.
+    pub lists: Lists,
     /// The platform's design, and canaries on it.
     pub platform: Setting,
     /// Results of the step that runs now that leave something wrong or unproven.
@@ -226,6 +229,7 @@ impl World {
             change: None,
             authoring: Authoring::default(),
             life: Life::default(),
+            lists: Lists::default(),
             platform: Setting::default(),
             unsettled: Mutex::default(),
             lab: None,

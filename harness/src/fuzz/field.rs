@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use fixtures::probe::Protocol;
 use fixtures::probe::batch::Spec;
 use jiff::Timestamp;
-use serde_json::json;
 
 use super::case::{Case, Cell, Row};
 use crate::evidence::observe::{self, Captures};
@@ -418,23 +417,5 @@ fn decided_by_own(observations: &Observations, server: &str, round: u32) -> bool
 
 /// The manifest that a user would write.
 fn manifest(name: &str, egress: &Egress) -> ServerManifest {
-    let mut config = json!({"image": IMAGE, "port": 8080, "path": "/mcp"});
-    if !egress.domains.is_empty() {
-        config["egressDomains"] = json!(egress.domains);
-    }
-    if let Some(deny_all) = egress.deny_all {
-        config["denyAllEgress"] = json!(deny_all);
-    }
-    ServerManifest {
-        path: PathBuf::from(format!("{name}.yaml")),
-        name: name.to_owned(),
-        egress_domains: egress.domains.clone(),
-        deny_all_egress: egress.deny_all,
-        manifest: json!({
-            "name": name,
-            "shortDescription": "A server with a drawn policy",
-            "runtime": "containerized",
-            "containerizedConfig": config,
-        }),
-    }
+    ServerManifest::generated(name, IMAGE, &egress.domains, egress.deny_all)
 }

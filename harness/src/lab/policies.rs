@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::lifecycle::{LOOK_AGAIN, SERVER_LABEL, unwatched};
 use super::{Error, Lab, RUNTIME_NAMESPACE};
+use crate::evidence::Event;
+use crate::judge::list::equals;
 
 impl Lab {
     /// FirewallPolicies that belong to a server.
@@ -40,6 +42,45 @@ impl Lab {
         };
         let what = format!("the FirewallPolicy of {name:?} to be enforced");
         self.waiting.until(what, deadline, one).await?
+    }
+
+    /// The FirewallPolicies of a server, once the one that it has permits exactly `list` and is enforced. In vain is no
+    /// error: the judge says what differs.
+    ///
+    /// # Errors
+    /// When the server has no enforced FirewallPolicy, or it can't be watched.
+    pub async fn policy_after_update(
+        &self,
+        name: &str,
+        list: &[String],
+    ) -> Result<Vec<DynamicObject>, Error> {
+        let policy = self.firewall_policy_of(name).await?.name_any();
+        let wanted = |object: &DynamicObject| is_enforced(object) && equals(&json!(object), list);
+        self.await_policy(&policy, wanted).await?;
+        self.firewall_policies_of(name).await
+    }
+
+    /// Waits until the gateway enforces the policy of a server for the address of its Pod.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn await_in_force(&self, name: &str) -> Result<(), Error> {
+        let policy = self.firewall_policy_of(name).await?;
+        let object = format!("{RUNTIME_NAMESPACE}/{}", policy.name_any());
+        let address = self.pod_fact(&self.server(name)?.pod).await?.address;
+        let what = format!("the policy of {name:?} to be enforced for its Pod");
+        let deadline = self.context.deadlines.policy_enforced;
+        let pushed = |event: &Event| {
+            matches!(event, Event::PolicyPushed { objects, addresses, .. }
+                if objects.contains(&object) && addresses.contains(&address))
+        };
+        self.see(what, deadline, |events| {
+            events
+                .iter()
+                .any(|recorded| pushed(&recorded.event))
+                .then_some(())
+        })
+        .await
     }
 
     /// Replaces the spec of a FirewallPolicy by hand; the answer is the object as the API server took it.

@@ -20,13 +20,13 @@ use crate::world::{Failure, Scene};
 const DENIED: &[&str] = &[
     "AUT-08", "AUT-12", "EGR-02", "EGR-03", "EGR-08", "EGR-10", "EGR-11", "EGR-12", "EGR-13",
     "EGR-14", "EGR-17", "EGR-18", "EGR-19", "EGR-20", "EGR-21", "EGR-22", "EGR-24", "EGR-28",
-    "EGR-29", "EGR-30", "EGR-31", "EGR-36", "EGR-37", "EGR-39", "EGR-42", "PLT-08",
+    "EGR-29", "EGR-30", "EGR-31", "EGR-36", "EGR-37", "EGR-39", "EGR-42", "EGR-51", "EGR-52", "PLT-08",
 ];
 /// Requirements that a completed request can show.
 const PERMITTED: &[&str] = &[
     "AUT-08", "AUT-12", "EGR-01", "EGR-03", "EGR-07", "EGR-15", "EGR-18", "EGR-20", "EGR-21",
     "EGR-22", "EGR-23", "EGR-28", "EGR-29", "EGR-30", "EGR-31", "EGR-36", "EGR-37", "EGR-42",
-    "PLT-08",
+    "EGR-51", "EGR-52", "PLT-08",
 ];
 const DENIAL_LOGGED: [&str; 1] = ["EGR-04"];
 const PERMIT_LOGGED: [&str; 1] = ["EGR-06"];
