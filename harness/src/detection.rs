@@ -35,7 +35,7 @@ const COMMON: usize = 4;
 pub struct Cell {
     /// What it came to.
     pub outcome: Outcome,
-    /// Requirements that a check of it failed.
+    /// Requirements that a check of it failed, or made a finding of.
     pub failed: BTreeSet<String>,
     /// Requirements that every check about them still passed.
     pub passed: BTreeSet<String>,
@@ -226,7 +226,10 @@ fn cells(report: &Report) -> BTreeMap<String, Cell> {
         let mut unproven: BTreeSet<&String> = BTreeSet::new();
         for check in &scenario.checks {
             match check.outcome {
-                Outcome::Failed => failed.extend(check.requirements.iter().cloned()),
+                // An attack that succeeds is a finding: its scenario has none where nothing is broken.
+                Outcome::Failed | Outcome::Finding => {
+                    failed.extend(check.requirements.iter().cloned());
+                }
                 Outcome::Passed => passed.extend(check.requirements.iter().cloned()),
                 _ => unproven.extend(&check.requirements),
             }

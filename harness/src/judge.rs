@@ -22,6 +22,7 @@
 //! | [`default_action`] | that the default action is what the design says                   |
 //! | [`level`]       | (what a result means for a requirement that is not core)             |
 //! | [`list`]         | that a FirewallPolicy equals a server's list                         |
+//! | [`lookups`]      | that no data leaves in the labels of names                           |
 //! | [`open_question`] | what the system's answer to an open question is                    |
 //! | [`spread`]      | that a canary is where it may be, and nowhere else                   |
 //! | [`authoring`]   | what the orchestrator accepts and generates                          |
@@ -29,9 +30,12 @@
 //! | [`model`]       | that flows come to what the documents say, hundreds at once          |
 //! | [`governed`]    | that a Pod was under its policy from its first packet                |
 //! | [`restart`]     | that a gateway that restarts under load stays closed                 |
+//! | [`replacement`]  | that policies are replaced without a gap                             |
+//! | [`burst`]        | (how long Pods that start together run before their policies)        |
 //! | [`trace`]       | that nothing is left of what was removed                             |
 
 pub mod authoring;
+pub mod burst;
 mod correlate;
 pub mod default_action;
 pub mod denial;
@@ -40,6 +44,7 @@ mod finding;
 pub mod governed;
 pub mod level;
 pub mod list;
+pub mod lookups;
 pub mod logged;
 pub mod masquerade;
 pub mod model;
@@ -48,6 +53,7 @@ pub mod observation;
 pub mod open_question;
 pub mod permit;
 pub mod platform;
+pub mod replacement;
 pub mod restart;
 pub mod result;
 pub mod spread;

@@ -14,6 +14,7 @@ pub mod package;
 mod platform;
 pub mod policies;
 mod probing;
+pub mod replacement;
 mod reports;
 mod seeing;
 mod servers;
@@ -123,6 +124,8 @@ pub struct Setup {
     pub dual_stack: bool,
     /// The orchestrator's chart installs no NetworkPolicy, as the published AWS blueprint sets it.
     pub without_network_policy: bool,
+    /// Zones outside the cluster that cluster DNS forwards. None: every zone, as an unchanged CoreDNS does.
+    pub forwarded_zones: Option<Vec<String>>,
     /// Nothing runs but the platform: its namespaces are there, and no orchestrator.
     pub without_orchestrator: bool,
 }

@@ -6,6 +6,7 @@
 //! | [`toolcall`] | an agent's call, the record, the compromised dependency |
 //! | [`authoring`] | what the orchestrator accepts from users, and generates |
 //! | [`egress`] | requests out of a Pod and what becomes of them |
+//! | [`dns`] | data in the labels of names |
 //! | [`package`] | servers that npx fetches when their Pod starts |
 //! | [`condition`] | prerequisites of the platform, and that a missing one is named |
 //! | [`platform`] | the platform's design on the firewall's controller, and canaries |
@@ -14,11 +15,15 @@
 //! | [`update`] | a server's list that changes while its Pod runs |
 //! | [`lifecycle`] | Pods replaced, servers deleted, parts of the system stopped and started |
 //! | [`lists`] | lists of many names, and policies that follow each update |
+//! | [`burst`] | servers that start together |
+//! | [`replacement`] | policies replaced under load |
 //! | [`restart`] | the gateway restarted under load |
 //! | [`tamper`] | policy objects written, edited and deleted by hand |
 
 pub mod authoring;
+pub mod burst;
 pub mod condition;
+pub mod dns;
 pub mod egress;
 pub mod ipv6;
 pub mod lifecycle;
@@ -26,6 +31,7 @@ pub mod lists;
 pub mod package;
 pub mod platform;
 pub mod question;
+pub mod replacement;
 pub mod restart;
 pub mod system;
 pub mod table;

@@ -21,9 +21,11 @@ use crate::lab::{self, Lab, Setup};
 use crate::outcome::Outcome;
 use crate::run::RunContext;
 use crate::steps::authoring::Authoring;
+use crate::steps::dns::Lookups;
 use crate::steps::lifecycle::Life;
 use crate::steps::lists::Lists;
 use crate::steps::platform::Setting;
+use crate::steps::replacement::Replaced;
 use crate::steps::update::Change;
 use crate::waiting::Waiting;
 
@@ -121,6 +123,12 @@ pub struct Scene {
     pub authoring: Authoring,
     /// What happened to parts of the system.
     pub life: Life,
+    /// Queries to cluster DNS.
+    pub lookups: Lookups,
+    /// What was sent while policies were replaced.
+    pub replaced: Replaced,
+    /// Names of servers that were launched together.
+    pub burst: Vec<String>,
     /// Servers whose lists are generated.
     pub lists: Lists,
     /// The platform's design, and canaries on it.
@@ -229,6 +237,9 @@ impl World {
             change: None,
             authoring: Authoring::default(),
             life: Life::default(),
+            lookups: Lookups::default(),
+            replaced: Replaced::default(),
+            burst: Vec::new(),
             lists: Lists::default(),
             platform: Setting::default(),
             unsettled: Mutex::default(),

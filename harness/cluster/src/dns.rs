@@ -142,6 +142,23 @@ pub fn fit_datagram(query: &[u8], response: Vec<u8>) -> Vec<u8> {
     }
 }
 
+/// The answer to a query for a zone that is not forwarded: what CoreDNS says where no server block of its Corefile is
+/// for the zone.
+#[must_use]
+pub fn refused(query: &[u8]) -> Option<Vec<u8>> {
+    let message = parse(query).ok()?;
+    error(&message, ResponseCode::Refused).to_vec().ok()
+}
+
+/// Whether `name` is one of `zones` or below one of them.
+fn is_in(name: &str, zones: &[String]) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    zones.iter().any(|zone| {
+        let above = name.strip_suffix(&zone.to_ascii_lowercase());
+        above.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
+}
+
 /// The answer when there is none.
 #[must_use]
 pub fn server_failure(query: &[u8]) -> Option<Vec<u8>> {

@@ -46,6 +46,8 @@ pub struct ClusterConfig {
     /// Answers queries for names outside the cluster: the resolver of the surrounding VPC.
     pub zone: Upstream,
     pub dns_log: Option<DnsLog>,
+    /// Zones outside the cluster that cluster DNS forwards; none: every zone.
+    pub forwarded_zones: Option<Vec<String>>,
     /// Pods and the internet have IPv6 beside IPv4; needs a kernel with IPv6 ([`crate::netns::ipv6_preflight`]).
     pub ipv6: bool,
     /// All addresses of the simulated internet; IPv6 ones only with `ipv6`.
@@ -87,6 +89,7 @@ impl ClusterConfig {
             gateway,
             zone,
             dns_log: None,
+            forwarded_zones: None,
             ipv6: false,
             internet_addresses: Vec::new(),
             capture_dir: None,
@@ -208,7 +211,9 @@ impl EmbeddedCluster {
         serve(&api, outside, listener, None, &service_tasks, &services)?;
 
         let dns_log = config.dns_log;
-        let dns = DnsServer::new(config.zone, move |query| {
+        let every_zone = config.faults.contains(&ClusterFault::ResolverForwardsAll);
+        let forwarded = config.forwarded_zones.filter(|_| !every_zone);
+        let dns = DnsServer::forwarding(forwarded, config.zone, move |query| {
             if let Some(log) = &dns_log {
                 log(query);
             }

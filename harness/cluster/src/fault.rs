@@ -18,17 +18,20 @@ pub enum ClusterFault {
     GatewayBypassed,
     /// The firewall's types are not installed: whoever starts the cluster leaves them out.
     CrdsMissing,
+    /// Cluster DNS forwards queries for every zone, whatever its configuration says (`embedded`).
+    ResolverForwardsAll,
 }
 
 impl ClusterFault {
     /// Every fault of this component.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::MasqueradeOn,
         Self::UdpBypassesGateway,
         Self::IcmpBypassesGateway,
         Self::ReplacedPodKeepsAddress,
         Self::GatewayBypassed,
         Self::CrdsMissing,
+        Self::ResolverForwardsAll,
     ];
 
     /// The name by which scenarios and the command line know it.
@@ -40,6 +43,7 @@ impl ClusterFault {
             Self::ReplacedPodKeepsAddress => "replaced-pod-keeps-address",
             Self::GatewayBypassed => "gateway-bypassed",
             Self::CrdsMissing => "crds-missing",
+            Self::ResolverForwardsAll => "resolver-forwards-all",
         }
     }
 }

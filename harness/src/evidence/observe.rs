@@ -234,6 +234,7 @@ pub fn sent(event: &ProbeEvent, host: Option<String>) -> Option<Sent> {
         Probe::Udp => (Protocol::Udp, Exchange::Raw),
         Probe::Icmp => (Protocol::Icmp, Exchange::Raw),
         Probe::Dns => (Protocol::Udp, Exchange::Dns),
+        Probe::DnsTcp => (Protocol::Tcp, Exchange::Dns),
     };
     let (mut source, mut destination) = (*local, *remote);
     if protocol == Protocol::Icmp {

@@ -7,6 +7,26 @@ use jiff::Timestamp;
 
 use crate::judge::Protocol;
 
+/// Name under which cluster DNS writes its receipts.
+pub const CLUSTER_DNS: &str = "cluster DNS";
+/// Name under which the resolver that cluster DNS forwards to writes its receipts.
+pub const VPC_RESOLVER: &str = "resolver of the VPC";
+/// How the names of the name servers beyond the cluster begin; the name of a host of their zone follows.
+pub const NAME_SERVER: &str = "name server of ";
+
+/// Whether a receipt is of a name server beyond the cluster, which a resolver asked on behalf of a Pod.
+#[must_use]
+pub fn resolved_beyond(receipt: &Receipt) -> bool {
+    matches!(receipt.event, ReceiptEvent::DnsQuery { .. })
+        && receipt.endpoint.starts_with(NAME_SERVER)
+}
+
+/// Whether an endpoint is reached by way of resolvers: its peer is a resolver, and never the gateway.
+#[must_use]
+pub fn is_asked_by_resolvers(endpoint: &str) -> bool {
+    endpoint == CLUSTER_DNS || endpoint == VPC_RESOLVER || endpoint.starts_with(NAME_SERVER)
+}
+
 /// What one far end saw of one peer: a TCP connection, or the datagrams between two ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection<'a> {

@@ -22,13 +22,26 @@ impl Lab {
         pod: &str,
         probes: &[(String, Spec)],
     ) -> Result<RunningProbe, Error> {
+        self.start_stream(pod, probes, CONCURRENCY).await
+    }
+
+    /// The same with so many probes at the same time, the others one after the other.
+    ///
+    /// # Errors
+    /// As [`Lab::start_batch`].
+    pub async fn start_stream(
+        &self,
+        pod: &str,
+        probes: &[(String, Spec)],
+        at_once: u16,
+    ) -> Result<RunningProbe, Error> {
         let timeout_ms = self.context.deadlines.probe_result.as_millis();
         let command = [
             "containment",
             "probe",
             "batch",
             "--concurrency",
-            &CONCURRENCY.to_string(),
+            &at_once.to_string(),
             "--timeout-ms",
             &timeout_ms.to_string(),
         ]

@@ -12,6 +12,7 @@ use super::lifecycle::{LOOK_AGAIN, SERVER_LABEL, unwatched};
 use super::{Error, Lab, RUNTIME_NAMESPACE};
 use crate::evidence::Event;
 use crate::judge::list::equals;
+use crate::waiting::TimedOut;
 
 impl Lab {
     /// FirewallPolicies that belong to a server.
@@ -65,6 +66,19 @@ impl Lab {
     /// # Errors
     /// When it does not in time.
     pub async fn await_in_force(&self, name: &str) -> Result<(), Error> {
+        if self.is_in_force(name).await? {
+            return Ok(());
+        }
+        let what = format!("the policy of {name:?} to be enforced for its Pod");
+        let waited = self.context.deadlines.policy_enforced;
+        Err(TimedOut { what, waited }.into())
+    }
+
+    /// [`Lab::await_in_force`] where in vain is an answer, too: whether it came.
+    ///
+    /// # Errors
+    /// When the server has no enforced FirewallPolicy, or it can't be waited for.
+    pub async fn is_in_force(&self, name: &str) -> Result<bool, Error> {
         let policy = self.firewall_policy_of(name).await?;
         let object = format!("{RUNTIME_NAMESPACE}/{}", policy.name_any());
         let address = self.pod_fact(&self.server(name)?.pod).await?.address;
@@ -74,7 +88,7 @@ impl Lab {
             matches!(event, Event::PolicyPushed { objects, addresses, .. }
                 if objects.contains(&object) && addresses.contains(&address))
         };
-        self.see(what, deadline, |events| {
+        self.saw(what, deadline, |events| {
             events
                 .iter()
                 .any(|recorded| pushed(&recorded.event))

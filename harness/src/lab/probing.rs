@@ -13,7 +13,8 @@ use crate::evidence::{Event, Recorder};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
     /// `tls`, `http`, `tcp`, `udp`, `icmp`, `dns`: a command of `containment probe`. And TLS with an unusual
-    /// ClientHello: `tls-segments`, `tls-records`, `tls-uppercase`.
+    /// ClientHello: `tls-segments`, `tls-records`, `tls-uppercase`. `dns` and `dns-tcp` ask the Pod's own resolver for the
+    /// host, over UDP and TCP.
     pub protocol: String,
     /// Name or address of the far end.
     pub host: String,
@@ -43,6 +44,7 @@ impl Probe {
             "tls-segments" => ("tls", &["--in-segments"]),
             "tls-records" => ("tls", &["--in-records"]),
             "tls-uppercase" => ("tls", &["--sni", &uppercase]),
+            "dns-tcp" => ("dns", &["--tcp"]),
             plain => (plain, &[]),
         };
         let mut command: Vec<String> = ["containment", "probe", protocol]

@@ -517,7 +517,7 @@ impl Scene {
     }
 
     /// When the gateway first took a policy that `wanted` says, not before `from`.
-    fn first_push(
+    pub(super) fn first_push(
         &self,
         wanted: impl Fn(&BTreeSet<String>, &BTreeSet<std::net::IpAddr>) -> bool,
         from: Timestamp,

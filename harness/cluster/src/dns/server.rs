@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Zone, fit_datagram, question, server_failure};
+use super::{Answer, Zone, fit_datagram, is_in, question, refused, server_failure};
 use crate::netns::NetNs;
 use crate::network::{DNS_ADDRESS, VPC_RESOLVER_ADDRESS};
 
@@ -57,14 +57,27 @@ pub struct DnsQuery {
 pub struct DnsServer {
     zone: RwLock<Arc<Zone>>,
     upstream: Upstream,
+    /// Zones that cluster DNS forwards; none: every zone.
+    forwarded: Option<Vec<String>>,
     log: QueryLog,
 }
 
 impl DnsServer {
     pub fn new(upstream: Upstream, log: impl Fn(DnsQuery) + Send + Sync + 'static) -> Arc<Self> {
+        Self::forwarding(None, upstream, log)
+    }
+
+    /// One whose cluster DNS forwards queries for these zones alone, as a Corefile with a server block per zone and none
+    /// for the root does.
+    pub fn forwarding(
+        forwarded: Option<Vec<String>>,
+        upstream: Upstream,
+        log: impl Fn(DnsQuery) + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             zone: RwLock::default(),
             upstream,
+            forwarded,
             log: Arc::new(log),
         })
     }
@@ -184,7 +197,16 @@ impl DnsServer {
             }
             Resolver::Vpc => Answer::Forward,
         };
-        if let Some((name, record_type)) = question(query) {
+        let question = question(query);
+        let answer = match (answer, &self.forwarded, &question) {
+            (Answer::Forward, Some(zones), Some((name, _)))
+                if resolver == Resolver::Cluster && !is_in(name, zones) =>
+            {
+                refused(query).map_or(Answer::Ignore, Answer::Reply)
+            }
+            (answer, _, _) => answer,
+        };
+        if let Some((name, record_type)) = question {
             (self.log)(DnsQuery {
                 at: jiff::Timestamp::now(),
                 client,

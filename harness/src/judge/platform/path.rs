@@ -66,6 +66,8 @@ pub fn bypass(gateway: &BTreeSet<IpAddr>, observations: &Observations) -> Option
         .collect();
     receipts::connections(&observations.receipts)
         .into_iter()
+        // A query that cluster DNS resolved left by the node's resolver: that says nothing about the gateway.
+        .filter(|connection| !receipts::is_asked_by_resolvers(connection.endpoint))
         .filter(|connection| {
             let mut carried = connection.canaries();
             carried.any(|canary| canaries.contains(&canary.to_ascii_lowercase()))

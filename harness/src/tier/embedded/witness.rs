@@ -1,11 +1,13 @@
 //! Who else saw something: resolvers, the API server and the nodes, as evidence.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use api_server::{Access, AccessEvent, AccessLog};
-use cluster::dns::{DnsQuery, Resolver, Transport};
+use cluster::dns::{DnsQuery, Resolver, Transport, Upstream};
 use cluster::network::{DNS_ADDRESS, VPC_RESOLVER_ADDRESS};
+use fixtures::internet::Internet;
+use fixtures::internet::dns::question;
 use fixtures::receipt::{Receipt, ReceiptEvent};
 use k8s_openapi::api::core::v1::{Node, Service};
 use kube::ResourceExt as _;
@@ -13,12 +15,13 @@ use kube::api::{Api, ListParams};
 
 use super::{API_SERVER, API_SERVER_ADDRESS};
 use crate::evidence::Recorder;
+use crate::evidence::receipts::{CLUSTER_DNS, NAME_SERVER, VPC_RESOLVER};
 use crate::tier::Error;
 /// A query to a resolver is a far end too: what leaves in a label has left.
 pub(super) fn receipt_of(query: DnsQuery) -> Receipt {
     let (endpoint, address) = match query.resolver {
-        Resolver::Cluster => ("cluster DNS", DNS_ADDRESS),
-        Resolver::Vpc => ("resolver of the VPC", VPC_RESOLVER_ADDRESS),
+        Resolver::Cluster => (CLUSTER_DNS, DNS_ADDRESS),
+        Resolver::Vpc => (VPC_RESOLVER, VPC_RESOLVER_ADDRESS),
     };
     let transport = match query.transport {
         Transport::Udp => "udp",
@@ -36,6 +39,33 @@ pub(super) fn receipt_of(query: DnsQuery) -> Receipt {
             transport: transport.to_owned(),
         },
     }
+}
+
+/// Address of every name server beyond the cluster (RFC 5737): the resolver of the VPC asks it, and no Pod does.
+const NAME_SERVERS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 253);
+
+/// Answers what the cluster's resolvers forward, and writes a receipt of each query: what a name server beyond the
+/// cluster was asked has left the cluster.
+pub(super) fn name_servers(world: &Internet, recorder: &Recorder) -> Upstream {
+    let (world, zone, receipts) = (world.clone(), world.zone(), recorder.clone());
+    Arc::new(move |query: &[u8]| {
+        if let Some(asked) = question(query) {
+            let owner = world.host(&asked.name).map(|host| host.name());
+            drop(receipts.receipt(Receipt {
+                at: jiff::Timestamp::now(),
+                endpoint: format!("{NAME_SERVER}{}", owner.unwrap_or("a zone without hosts")),
+                local: SocketAddr::new(NAME_SERVERS.into(), 53),
+                peer: SocketAddr::new(VPC_RESOLVER_ADDRESS.into(), 53),
+                canaries: asked.canaries,
+                event: ReceiptEvent::DnsQuery {
+                    name: asked.name,
+                    record_type: asked.record_type,
+                    transport: "udp".to_owned(),
+                },
+            }));
+        }
+        zone.answer_over_tcp(query)
+    })
 }
 
 /// The API server beyond the gateway is a far end too: what it is asked is a receipt.
