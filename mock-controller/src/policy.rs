@@ -8,6 +8,7 @@ mod address;
 mod domain;
 mod flow;
 mod group;
+mod host_name;
 mod index;
 mod inventory;
 mod pattern;

@@ -9,6 +9,8 @@
 
 use std::borrow::Cow;
 
+use super::first_bytes::readable;
+
 /// Longest ClientHello that is read. Post-quantum key shares need about 1.8 KiB; past this bound bytes are malformed.
 pub const MAX_HELLO: usize = 32 * 1024;
 
@@ -19,7 +21,6 @@ const MAX_FRAGMENT: usize = 1 << 14;
 const HANDSHAKE_CLIENT_HELLO: u8 = 1;
 const EXTENSION_SERVER_NAME: u16 = 0;
 const NAME_TYPE_HOST_NAME: u8 = 0;
-const MAX_HOST_NAME: usize = 255;
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,8 @@ pub enum Parse {
 /// The part of a ClientHello that a policy decides on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientHello {
-    /// The host_name of the server_name extension, as sent; `None` when the client names no host.
+    /// The host_name of the server_name extension, as sent; bytes that are not printable ASCII are escaped. `None` when
+    /// the client names no host.
     pub sni: Option<String>,
 }
 
@@ -186,15 +188,11 @@ fn host_name(mut extension: Reader<'_>) -> Result<Option<String>, Stop> {
         if kind != NAME_TYPE_HOST_NAME {
             continue;
         }
-        // One name per type, at least one byte long, in ASCII (RFC 6066 section 3).
-        if found.is_some()
-            || name.is_empty()
-            || name.len() > MAX_HOST_NAME
-            || !name.iter().all(u8::is_ascii_graphic)
-        {
+        // One name per type, at least one byte long (RFC 6066 section 3). Whether it is a host name, the policy says.
+        if found.is_some() || name.is_empty() {
             return Err(Stop::Malformed);
         }
-        found = Some(String::from_utf8_lossy(name).into_owned());
+        found = Some(readable(name));
     }
     Ok(found)
 }

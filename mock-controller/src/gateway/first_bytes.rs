@@ -43,11 +43,23 @@ fn http(bytes: &[u8]) -> Option<Application> {
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
         Ok(httparse::Status::Partial) => (head.len() == MAX_HEAD).then_some(Application::Other),
+        // A line may not end without CR here: parsers that differ on it read different headers (RFC 9112 section 2.2).
+        Ok(httparse::Status::Complete(length)) if has_bare_line_feed(&head[..length]) => {
+            Some(Application::Other)
+        }
         Ok(httparse::Status::Complete(_)) => Some(Application::Http {
             host: host(request.headers),
         }),
         Err(_) => Some(Application::Other),
     }
+}
+
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    let ends_in_cr = |line: &[u8]| line.ends_with(b"\r");
+    // Behind the last line feed nothing is left.
+    let mut lines = head.split(|byte| *byte == b'\n');
+    lines.next_back();
+    !lines.all(ends_in_cr)
 }
 
 /// The Host header. A request with more than one is as good as one with none (RFC 9112 section 3.2).
@@ -58,8 +70,22 @@ fn host(headers: &[httparse::Header<'_>]) -> Option<String> {
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return None;
     };
-    let host = std::str::from_utf8(host.value).ok()?.trim();
-    (!host.is_empty()).then(|| host.to_owned())
+    // Optional white space is SP and HTAB (RFC 9110 section 5.6.3); anything else is part of the value.
+    let is_space = |byte: &u8| b" \t".contains(byte);
+    let start = host.value.iter().position(|byte| !is_space(byte))?;
+    let end = host.value.iter().rposition(|byte| !is_space(byte))?;
+    Some(readable(&host.value[start..=end]))
+}
+
+/// A name as sent, for the policy and the log: bytes that are not printable ASCII, quotes and the backslash are escaped as
+/// in a Rust literal, and of a name longer than any host name the rest is left out. What is changed here is no host name
+/// and never becomes one.
+pub(super) fn readable(name: &[u8]) -> String {
+    const LONGEST: usize = 255;
+    match name.get(..LONGEST) {
+        Some(start) if name.len() > LONGEST => format!("{}...", start.escape_ascii()),
+        _ => name.escape_ascii().to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +107,31 @@ mod tests {
     #[case::port(
         b"GET / HTTP/1.1\r\nhost:  api.example.net:443 \r\n\r\n",
         http(Some("api.example.net:443"))
+    )]
+    #[case::tab(
+        b"GET / HTTP/1.1\r\nHost:\t api.example.net\t\r\n\r\n",
+        http(Some("api.example.net"))
+    )]
+    #[case::no_break_space(
+        b"GET / HTTP/1.1\r\nHost: \xc2\xa0api.example.net\r\n\r\n",
+        http(Some(r"\xc2\xa0api.example.net"))
+    )]
+    #[case::raw_control(
+        b"GET / HTTP/1.1\r\nHost: x\x9b\xe2\x80\xae.example.net\r\n\r\n",
+        http(Some(r"x\x9b\xe2\x80\xae.example.net"))
+    )]
+    #[case::bare_line_feed(b"GET / HTTP/1.1\nHost: api.example.net\n\n", Some(Application::Other))]
+    #[case::one_bare_line_feed(
+        b"GET / HTTP/1.1\r\nHost: api.example.net\n\r\n",
+        Some(Application::Other)
+    )]
+    #[case::folded(
+        b"GET / HTTP/1.1\r\nHost:\r\n api.example.net\r\n\r\n",
+        Some(Application::Other)
+    )]
+    #[case::space_before_colon(
+        b"GET / HTTP/1.1\r\nHost : api.example.net\r\n\r\n",
+        Some(Application::Other)
     )]
     #[case::no_host(b"GET / HTTP/1.0\r\n\r\n", http(None))]
     #[case::two_hosts(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", http(None))]

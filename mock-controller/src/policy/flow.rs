@@ -60,9 +60,10 @@ impl fmt::Display for Protocol {
 /// What the first bytes of an inspected TCP flow turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub enum Application {
-    /// A ClientHello, with the server name it carries, as sent.
+    /// A ClientHello, with the server name it carries, as sent; bytes that are not printable ASCII are escaped. What is
+    /// no host name matches no WebGroup.
     Tls { sni: Option<String> },
-    /// A plain HTTP request, with its Host header, as sent (a port after the name is ignored).
+    /// A plain HTTP request, with its Host header in the same form (a port after the name is ignored).
     Http { host: Option<String> },
     /// Neither TLS nor HTTP, or nothing readable: no WebGroup matches.
     Other,

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::switches::Switches;
 
-/// One trailing dot goes, case too if it does not matter. Nothing else: the comparison is textual.
+/// One trailing dot goes, case too if it does not matter. Nothing else: the comparison is textual. Names of flows are
+/// checked before ([`is_host_name`](super::host_name::is_host_name)).
 pub(super) fn normalize<'a>(name: &'a str, switches: &Switches) -> Cow<'a, str> {
     let name = name.strip_suffix('.').unwrap_or(name);
     if switches.case_insensitive && name.bytes().any(|byte| byte.is_ascii_uppercase()) {

@@ -199,14 +199,34 @@ fn matches_name(world: &World, rule: &Rule, flow: &FiveTuple, application: &Appl
         .web_groups
         .iter()
         .filter_map(|group| world.policy.web_groups.get(group));
+    if name.is_some_and(|name| !is_host_name(name)) {
+        return false;
+    }
     let name = name.map(|name| canonical(world, name));
     groups.into_iter().any(|group| {
         let listed = |name: &String| {
             let mut domains = group.domains.iter();
-            !name.is_empty() && domains.any(|domain| stands_for(world, domain, name))
+            domains.any(|domain| stands_for(world, domain, name))
         };
         group.all_web || name.as_ref().is_some_and(listed)
     })
+}
+
+/// RFC 1123 section 2.1 and RFC 1035 section 2.3.4, with the underscore of the vendor's alphabet.
+fn is_host_name(name: &str) -> bool {
+    let labels: Vec<&str> = name.strip_suffix('.').unwrap_or(name).split('.').collect();
+    let total = labels.iter().map(|label| label.len() + 1).sum::<usize>() - 1;
+    total <= 253
+        && labels.iter().all(|label| {
+            let letters: Vec<char> = label.chars().collect();
+            let allowed =
+                |letter: &char| letter.is_ascii_alphanumeric() || *letter == '-' || *letter == '_';
+            !letters.is_empty()
+                && letters.len() <= 63
+                && letters.iter().all(allowed)
+                && letters[0] != '-'
+                && letters[letters.len() - 1] != '-'
+        })
 }
 
 fn canonical(world: &World, name: &str) -> String {

@@ -65,9 +65,10 @@ fn host_names(names: &[(u8, &[u8])]) -> Hello {
 #[case::other_name_type_first(host_names(&[(7, b"x"), (0, b"a.example")]), named("a.example"))]
 #[case::two_host_names(host_names(&[(0, b"a.example"), (0, b"b.example")]), Parse::Malformed)]
 #[case::empty_host_name(host_names(&[(0, b"")]), Parse::Malformed)]
-#[case::long_host_name(host_names(&[(0, &[b'a'; 256])]), Parse::Malformed)]
-#[case::utf8_host_name(host_names(&[(0, "bücher.example".as_bytes())]), Parse::Malformed)]
-#[case::nul_in_host_name(host_names(&[(0, b"good.example\0.evil.example")]), Parse::Malformed)]
+#[case::long_host_name(host_names(&[(0, &[b'a'; 256])]), named(&format!("{}...", "a".repeat(255))))]
+#[case::utf8_host_name(host_names(&[(0, "bücher.example".as_bytes())]), named(r"b\xc3\xbccher.example"))]
+#[case::nul_in_host_name(host_names(&[(0, b"good.example\0.evil.example")]), named(r"good.example\x00.evil.example"))]
+#[case::control_sequence(host_names(&[(0, b"a\x9b2J.example")]), named(r"a\x9b2J.example"))]
 #[case::empty_list(host_names(&[]), Parse::Malformed)]
 #[case::empty_extension(Hello::with_extension(0, b""), Parse::Malformed)]
 #[case::trailing_byte_in_extension(

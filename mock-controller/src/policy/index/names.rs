@@ -17,6 +17,7 @@ use super::sets::{SetBuilder, SetId, Union};
 use crate::policy::{
     domain::WebGroup,
     flow::Application,
+    host_name::is_host_name,
     pattern::{matches, normalize, without_port},
     rule::Rule,
     switches::Switches,
@@ -114,12 +115,15 @@ impl NameIndex {
             Application::Http { host } => host.as_deref().map(without_port),
             Application::Other => return Union::default(),
         };
-        let mut rules = Union::from_iter([self.all_web]);
-        let name = name.map(|name| normalize(name, &self.switches));
-        if let Some(name) = name.filter(|name| !name.is_empty()) {
-            rules.push(self.every_name);
-            self.look_up(&name, &mut rules);
+        let Some(name) = name else {
+            return Union::from_iter([self.all_web]);
+        };
+        // A string that is no host name matches nothing, All-Web included: a wildcard would take it for a name.
+        if !is_host_name(name) {
+            return Union::default();
         }
+        let mut rules = Union::from_iter([self.all_web, self.every_name]);
+        self.look_up(&normalize(name, &self.switches), &mut rules);
         rules
     }
 

@@ -113,9 +113,11 @@ fn applications(#[case] application: Application, #[case] port: u16, #[case] exp
         expected
     );
     let all_web = OneGroup::new(WebGroup::system(), &Switches::default());
+    let is_unreadable =
+        matches!(&application, Application::Tls { sni: Some(sni) } if sni.is_empty());
     assert_eq!(
         all_web.matches(&application, port),
-        application != Application::Other
+        application != Application::Other && !is_unreadable
     );
 }
 
@@ -167,14 +169,16 @@ fn naive(pattern: &str, name: &str, spans: bool) -> bool {
 #[case("*brand.test", "mybrand.test", true)]
 #[case("*brand.test", "brand.test", true)]
 #[case("*brand.test", "brand.test.evil.test", false)]
-#[case("api-*.example.com", "api-.example.com", true)]
+#[case("api-*.example.com", "api-1.example.com", true)]
+#[case("api-*.example.com", "api-.example.com", false)]
 #[case("api-*.example.com", "api.example.com", false)]
 #[case("a*a", "a", false)]
 #[case("a*a", "aa", true)]
 #[case("a.*", "a.", false)]
 #[case("a.*", "a.b", true)]
 #[case("*.s3.*.test", "s3.x.test", false)]
-#[case("*.s3.*.test", ".s3..test", true)]
+#[case("*.s3.*.test", "a.s3.b.test", true)]
+#[case("*.s3.*.test", ".s3..test", false)]
 #[case("*\u{e9}", "x", false)]
 fn both_ends_of_a_wildcard(#[case] pattern: &str, #[case] name: &str, #[case] expected: bool) {
     let group = WebGroup {
@@ -191,6 +195,45 @@ fn both_ends_of_a_wildcard(#[case] pattern: &str, #[case] name: &str, #[case] ex
     assert_eq!(index.matches(&tls(name), 443), expected);
 }
 
+/// Strings that a wildcard's glob takes and that are no host name: denied under every kind of pattern.
+#[rstest]
+#[case::empty_label("a..listed.test")]
+#[case::leading_dot(".listed.test")]
+#[case::slash("evil.test/x.listed.test")]
+#[case::star("*.listed.test")]
+#[case::quote("\"x\".listed.test")]
+#[case::brace("{x}.listed.test")]
+#[case::percent("x%00.listed.test")]
+#[case::control("x\u{9b}31m.listed.test")]
+#[case::override_of_direction("x\u{202e}.listed.test")]
+#[case::escaped("x\\x9b.listed.test")]
+#[case::no_break_space("\u{a0}x.listed.test")]
+#[case::port_within("x:443.listed.test")]
+fn what_is_no_host_name_matches_no_pattern(#[case] name: &str) {
+    let http = Application::Http {
+        host: Some(name.to_owned()),
+    };
+    let patterns = ["*", "*.listed.test", "*listed.test", "*x*.listed.test"];
+    for pattern in patterns {
+        let index = set(&[pattern], &Switches::default());
+        assert!(index.matches(&tls("x.listed.test"), 443), "control");
+        assert!(!index.matches(&tls(name), 443), "{pattern}");
+        assert!(!index.matches(&http, 80), "{pattern}");
+    }
+    let all_web = OneGroup::new(WebGroup::system(), &Switches::default());
+    assert!(!all_web.matches(&tls(name), 443));
+}
+
+#[rstest]
+#[case(63, true)]
+#[case(64, false)]
+#[case(100, false)]
+fn a_label_that_is_too_long_matches_no_wildcard(#[case] length: usize, #[case] expected: bool) {
+    let name = format!("{}.listed.test", "a".repeat(length));
+    let index = set(&["*.listed.test"], &Switches::default());
+    assert_eq!(index.matches(&tls(&name), 443), expected);
+}
+
 #[rstest]
 #[case("\u{e9}\u{e9}.test")]
 #[case("a\u{e9}.test")]
@@ -202,7 +245,7 @@ fn a_name_that_is_not_ascii_is_no_reason_to_panic(#[case] name: &str) {
 fn a_name_of_dots_is_not_hashed_for_each_of_them() {
     let index = set(&["*.example.com", "api.example.com"], &Switches::default());
     assert!(!index.matches(&tls(&".".repeat(1 << 20)), 443));
-    assert!(index.matches(&tls(&format!("{}.example.com", ".".repeat(1 << 20))), 443));
+    assert!(!index.matches(&tls(&format!("{}.example.com", ".".repeat(1 << 20))), 443));
 }
 
 proptest! {
@@ -211,7 +254,9 @@ proptest! {
         pattern in r"(\*?[ab.]){0,4}(\*?[ab]|[ab.]\*)", name in "[ab.]{0,9}[ab]", spans: bool
     ) {
         let switches = Switches { wildcard_spans_labels: spans, ..Switches::default() };
-        let expected = naive(&pattern, &name, spans);
+        // An empty label makes it no host name.
+        let is_name = name.split('.').all(|label| !label.is_empty());
+        let expected = is_name && naive(&pattern, &name, spans);
         prop_assert_eq!(set(&[&pattern], &switches).matches(&tls(&name), 443), expected);
     }
 }
