@@ -132,7 +132,7 @@ faults! {
     /// Policy objects of clusters are compiled although the features that they need are off.
     FeaturesIgnored = "features-ignored",
 
-    // What the gateway decides (`gateway::core`, `gateway::proxy::inspecting`, `gateway`).
+    // What the gateway decides (`gateway::core`, `gateway::proxy`, `gateway::seeded`, `gateway::admission`).
     /// A ClientHello without SNI is permitted by any rule that asks for a name.
     PermitMissingSni = "permit-missing-sni",
     /// Bytes that are neither TLS nor HTTP are permitted where a rule asks for a name.
@@ -151,12 +151,32 @@ faults! {
     FirstPacketPasses = "first-packet-passes",
     /// A gateway that has restarted permits everything until the controller pushes a policy.
     OpenWhileRestarting = "open-while-restarting",
+    /// For 30 ms after each push of a policy everything is permitted.
+    PushGap = "push-gap",
+    /// A client that shows no name before the inspection ends is passed on.
+    StallOpens = "stall-opens",
+    /// Fragments are passed on, and logged as denied.
+    FragmentsPass = "fragments-pass",
+    /// Packets with IPv4 options or IPv6 extension headers are passed on, and logged as denied.
+    IpOptionsPass = "ip-options-pass",
+    /// A SYN that carries data is passed on before the name is known.
+    SynDataPasses = "syn-data-passes",
+
+    // What the gateway does with payloads that it denies (`gateway::seeded`).
+    /// The hex of the first 64 bytes of each denied payload goes to another host by UDP.
+    MirrorHex = "mirror-hex",
+    /// The first byte of each denied payload goes to another host by UDP.
+    MirrorByte = "mirror-byte",
+    /// As mirror-hex, 400 ms later.
+    MirrorLate = "mirror-late",
 
     // What the gateway's log says (`gateway::seeded`).
     /// Denials are not logged.
     NoDenialLog = "no-denial-log",
     /// Permits are not logged.
     NoPermitLog = "no-permit-log",
+    /// Of ten permits one is logged.
+    PermitLogOneInTen = "permit-log-one-in-ten",
     /// Denials are logged with the gateway's own address as the source.
     LogWrongSource = "log-wrong-source",
     /// Denials are logged without the rule.

@@ -7,9 +7,19 @@
 //! same seed and inputs give the same outputs.
 //!
 //! # Map
-//! `packet` checks headers, `flow` and `nat` find the flow, `forward` passes on what the packet filter permits, `proxy`
-//! and below it `first_bytes`, [`client_hello`] and `reassembly` handle what waits for a name, `rewrite` and `emit` write
-//! packets, `session` writes records.
+//! `packet` checks headers, `flow` and `nat` find the flow, `admission` decides on its first packet, `shares` bounds what
+//! its source may hold, `forward` passes on what the packet filter permits, `proxy` and below it `first_bytes`,
+//! [`client_hello`] and `reassembly` handle what waits for a name, `outside` takes what comes back, `rewrite` and `emit`
+//! write packets, `session` and `refusals` write records.
+//!
+//! # Records of denials
+//! Each denied flow from inside is logged when it is denied, again when it goes on for longer than [`Timeouts::linger`],
+//! and again after a policy change. A packet that no flow can have (fragment, IPv4 options, IPv6 extension header, segment
+//! without SYN, ICMP or IP protocol that is not translated, transport header that cannot be read) is logged as a denial
+//! of the packet filter once per five-tuple and linger period; a flow that its source's share has no room for, once per
+//! source and period. Only counted ([`Counters`]): packets whose IP header cannot be trusted, packets of the internet,
+//! what an existing flow cannot accept (its own record stands for it), and denials past [`Limits::denial_records`]. What
+//! the node drops (spoofed sources, NetworkPolicy) never reaches the gateway: the node's drop counters are its evidence.
 //!
 //! # Faithful (`reference/aviatrix-dcf.md` sections 2 and 4)
 //! Rules without WebGroups decide on the first packet, and a denial is silent. For rules with WebGroups the gateway
@@ -28,6 +38,7 @@
 //! `CONNECTION_SYN_ONLY_TIMEOUT` too, for want of a known reason. Packets of the gateway's own carry no ICMP errors: an
 //! expired TTL is silent.
 
+mod admission;
 pub mod client_hello;
 mod config;
 mod core;
@@ -37,12 +48,15 @@ mod first_bytes;
 mod flow;
 mod forward;
 mod nat;
+mod outside;
 mod packet;
 mod proxy;
 mod reassembly;
+mod refusals;
 mod rewrite;
 mod seeded;
 mod session;
+mod shares;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -52,17 +66,18 @@ use std::{
 
 pub use config::{Config, L7Close, Limits, Timeouts};
 pub use counters::{Counters, DropReason};
+pub use refusals::NO_RULE;
 
 use self::{
     core::Core,
-    flow::{Flow, FlowId, FlowTable, Progress, State},
-    packet::{Packet, Quoted, Segment, Transport},
+    flow::{Flow, FlowId, FlowTable, State},
+    packet::{Packet, Quoted, Transport},
     proxy::{Next, Proxy},
-    session::Session,
+    shares::Resource,
 };
 use crate::{
-    fault::{Fault, Faults},
-    policy::{Action, Application, FirstPacket, FiveTuple, Protocol, Snapshot, Verdict},
+    fault::Faults,
+    policy::{Action, Application, FiveTuple, Snapshot},
     record::{LogRecord, SessionEnd},
     time::Now,
 };
@@ -99,8 +114,8 @@ impl Gateway {
     }
 
     /// Enforces another policy from now on. Permitted flows go on, unless [`Config::live_session_reeval`] is set.
-    pub fn set_policy(&mut self, _now: Now, policy: Arc<Snapshot>) {
-        self.core.set_policy(policy);
+    pub fn set_policy(&mut self, now: Now, policy: Arc<Snapshot>) {
+        self.core.set_policy(now, policy);
     }
 
     /// Starts anew, as after a crash: flows, translations and the policy are forgotten, and what was not sent yet is
@@ -115,12 +130,16 @@ impl Gateway {
 
     /// An IP packet from the cluster that leaves it.
     pub fn handle_inside(&mut self, now: Now, packet: &[u8]) {
+        self.core.catch_up(now);
         if self.core.forgets(packet) {
             return self.core.transmit(Side::Outside, packet.to_vec());
         }
         match packet::parse(packet) {
             Ok(packet) => self.inside(now, &packet),
-            Err(reason) => self.core.counters.drop(reason),
+            Err(unreadable) => {
+                self.core.refuse_unreadable(now, &unreadable);
+                self.core.leak_unreadable(packet, &unreadable);
+            }
         }
     }
 
@@ -131,12 +150,13 @@ impl Gateway {
         }
         match packet::parse(packet) {
             Ok(packet) => self.outside(now, &packet),
-            Err(reason) => self.core.counters.drop(reason),
+            Err(unreadable) => self.core.counters.drop(unreadable.reason),
         }
     }
 
     /// Does what is due; to be called at [`poll_timeout`](Self::poll_timeout) or later.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.core.catch_up(now);
         while let Some(id) = self.flows.due(now.monotonic) {
             let Some(flow) = self.flows.get_mut(id) else {
                 continue;
@@ -169,7 +189,8 @@ impl Gateway {
 
     /// When to call [`handle_timeout`](Self::handle_timeout), on the monotonic clock; it may prove too early.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.flows.next_timer()
+        let timers = [self.flows.next_timer(), self.core.next_catch_up()];
+        timers.into_iter().flatten().min()
     }
 
     /// The next packet to send.
@@ -196,7 +217,7 @@ impl Gateway {
 
     fn inside(&mut self, now: Now, packet: &Packet<'_>) {
         if packet.destination == IpAddr::V4(self.core.config.outside_address) {
-            return self.core.counters.drop(DropReason::Untranslatable);
+            return self.core.refuse(now, packet, DropReason::Untranslatable);
         }
         if let Transport::IcmpError { about, .. } = packet.transport
             && self.flows.find(&answered_by(about)).is_some()
@@ -205,7 +226,7 @@ impl Gateway {
             return self.core.counters.drop(DropReason::OutOfState);
         }
         let Some(id) = self.flows.find(&packet.key()) else {
-            return self.admit(now, packet, true);
+            return self.admit(now, packet);
         };
         let Some(flow) = self.flows.get_mut(id) else {
             return;
@@ -213,52 +234,11 @@ impl Gateway {
         let stale = flow.head.epoch != self.core.epoch;
         let anew = matches!(packet.transport, Transport::Tcp(segment)
             if segment.is_first() && flow.head.client_isn != Some(segment.sequence));
-        match &flow.state {
-            State::Denied if stale && !anew => {
-                self.remove(id);
-                return self.admit(now, packet, false);
-            }
-            _ if anew => {
-                self.supersede(now, id);
-                return self.admit(now, packet, true);
-            }
-            State::Denied | State::Forward(_) | State::Proxy(_) => {}
+        if anew || (stale && matches!(flow.state, State::Denied)) {
+            self.supersede(now, id);
+            return self.admit(now, packet);
         }
         self.pass(now, id, Side::Inside, packet);
-    }
-
-    fn outside(&mut self, now: Now, packet: &Packet<'_>) {
-        let (protocol, source_port, port) = match packet.transport {
-            Transport::Tcp(segment) => {
-                (Protocol::Tcp, segment.source_port, segment.destination_port)
-            }
-            Transport::Udp {
-                source_port,
-                destination_port,
-            } => (Protocol::Udp, source_port, destination_port),
-            Transport::EchoReply { identifier } => (Protocol::Icmp, 0, identifier),
-            Transport::IcmpError { kind, about } => {
-                return self.icmp_error(now, packet, kind, about);
-            }
-            Transport::EchoRequest { .. } | Transport::OtherIcmp | Transport::Other(_) => {
-                return self.core.counters.drop(DropReason::Unsolicited);
-            }
-        };
-        let is_ours = packet.destination == IpAddr::V4(self.core.config.outside_address);
-        let id = match packet.destination {
-            IpAddr::V4(_) => self.flows.find_outside(protocol, port).filter(|_| is_ours),
-            IpAddr::V6(_) => packet.answered().and_then(|key| self.flows.find(&key)),
-        };
-        let known = id.and_then(|id| self.flows.get(id)).is_some_and(|flow| {
-            // Without an outside end the flow was never opened, and nobody out there can know of it.
-            flow.head.outside.is_some()
-                && packet.source == flow.head.destination.ip()
-                && source_port == flow.head.destination.port()
-        });
-        match id {
-            Some(id) if known => self.pass(now, id, Side::Outside, packet),
-            _ => self.core.counters.drop(DropReason::Unsolicited),
-        }
     }
 
     /// Hands a packet to the flow that it belongs to.
@@ -269,12 +249,17 @@ impl Gateway {
         let Some(flow) = self.flows.get_mut(id) else {
             return;
         };
+        // What is over does not live on by what still arrives: a denied flow that goes on is a new denial in the end.
+        let is_over = flow.is_over();
         let core = &mut self.core;
         let head = &mut flow.head;
-        head.last_seen = now.monotonic;
+        if !is_over {
+            head.last_seen = now.monotonic;
+        }
         let next = match (&mut flow.state, packet.transport, from) {
             (State::Denied, ..) => {
                 core.counters.drop(DropReason::Denied);
+                core.mirror(now, packet.payload());
                 Next::Stay
             }
             (State::Forward(progress), _, Side::Inside) => {
@@ -305,7 +290,7 @@ impl Gateway {
             Next::Stay => {}
             Next::Remove => return self.remove(id),
             Next::Open => {
-                let translated = self.flows.translate(id, self.core.config.outside_address);
+                let translated = self.translate(now, id);
                 if let Some(Flow {
                     head,
                     state: State::Proxy(proxy),
@@ -317,7 +302,6 @@ impl Gateway {
                         if translated {
                             proxy.open(core, now, head);
                         } else {
-                            core.counters.drop(DropReason::PortLimit);
                             proxy.give_up(core, now, head, SessionEnd::TcpReset);
                         }
                     });
@@ -327,140 +311,25 @@ impl Gateway {
         self.flows.arm(id, &self.core);
     }
 
-    /// The first packet of a flow. `is_new` is false when the attempt is in the log already.
-    fn admit(&mut self, now: Now, packet: &Packet<'_>, is_new: bool) {
-        if self.flows.len() >= self.core.config.limits.flows {
-            return self.core.counters.drop(DropReason::FlowLimit);
-        }
-        if !self.core.has_room_for_records() {
-            return self.core.counters.drop(DropReason::RecordLimit);
-        }
-        let tuple = packet.five_tuple();
-        let evaluation = self.core.first_packet(&tuple);
-        match (evaluation.outcome, packet.transport) {
-            (FirstPacket::Inspect, Transport::Tcp(segment)) => self.inspect(now, packet, &segment),
-            (FirstPacket::Inspect, _) => {
-                // Only TCP can show a name.
-                let (verdict, watched) = self.core.decide(&tuple, &Application::Other);
-                self.apply(now, packet, &verdict, &watched, is_new);
-            }
-            (FirstPacket::Decided(verdict), _) => {
-                self.apply(now, packet, &verdict, &evaluation.watched, is_new)
-            }
-        }
-    }
-
-    fn apply(
-        &mut self,
-        now: Now,
-        packet: &Packet<'_>,
-        verdict: &Verdict,
-        watched: &[Verdict],
-        is_new: bool,
-    ) {
-        let is_reset = matches!(packet.transport, Transport::Tcp(segment) if segment.rst);
-        match verdict.action {
-            // The end of something that was forgotten is no attempt.
-            _ if is_reset => self.core.counters.drop(DropReason::OutOfState),
-            Action::Deny => {
-                let mut session = Session::new(&mut self.core, now, packet);
-                if is_new {
-                    session.decided_l4(&mut self.core, now, verdict, watched);
-                }
-                self.core.counters.drop(DropReason::Denied);
-                self.insert(now, packet, session, State::Denied);
-                self.leak(Fault::FirstPacketPasses, packet);
-            }
-            Action::Permit => self.permit(now, packet, verdict, watched),
-        }
-    }
-
-    fn permit(&mut self, now: Now, packet: &Packet<'_>, verdict: &Verdict, watched: &[Verdict]) {
-        match packet.transport {
-            Transport::Tcp(segment) if segment.is_first() => {}
-            Transport::Tcp(_) => return self.core.counters.drop(DropReason::OutOfState),
-            Transport::Udp { .. } | Transport::EchoRequest { .. } => {}
-            Transport::EchoReply { .. }
-            | Transport::IcmpError { .. }
-            | Transport::OtherIcmp
-            | Transport::Other(_) => {
-                return self.core.counters.drop(DropReason::Untranslatable);
-            }
-        }
-        let session = Session::new(&mut self.core, now, packet);
-        let id = self.insert(now, packet, session, State::Forward(Progress::default()));
-        if !self.flows.translate(id, self.core.config.outside_address) {
-            self.core.counters.drop(DropReason::PortLimit);
-            return self.remove(id);
-        }
-        if let Some(flow) = self.flows.get_mut(id) {
-            flow.head
-                .session
-                .decided_l4(&mut self.core, now, verdict, watched);
-        }
-        self.pass(now, id, Side::Inside, packet);
-    }
-
-    fn inspect(&mut self, now: Now, packet: &Packet<'_>, segment: &Segment<'_>) {
-        if !segment.is_first() {
-            return self.core.counters.drop(DropReason::OutOfState);
-        }
-        if !packet.transport_checksum_is_right() {
-            return self.core.counters.drop(DropReason::Malformed);
-        }
-        if self.core.inspections >= self.core.config.limits.inspections {
-            return self.core.counters.drop(DropReason::InspectionLimit);
-        }
-        let session = Session::new(&mut self.core, now, packet);
-        let mut flow = Flow::new(
-            packet,
-            session,
-            State::Denied,
-            self.core.epoch,
-            now.monotonic,
-        );
-        let proxy = Proxy::accept(&mut self.core, now, &flow.head, segment);
-        self.leak(Fault::HandshakeBeforeVerdict, packet);
-        flow.state = State::Proxy(Box::new(proxy));
-        self.core.inspections += 1;
-        let id = self.flows.insert(flow);
-        self.core.counters.flows = self.flows.len() as u64;
-        self.flows.arm(id, &self.core);
-    }
-
-    /// With the seeded fault, passes on a packet that nothing permits.
-    fn leak(&mut self, fault: Fault, packet: &Packet<'_>) {
-        if !self.core.has(fault) {
-            return;
-        }
-        let address = match packet.source {
-            IpAddr::V4(_) => self.core.config.outside_address.into(),
-            IpAddr::V6(own) => own.into(),
-        };
-        let outside = SocketAddr::new(address, packet.five_tuple().source_port);
-        let translated = rewrite::Rewrite::forward(packet).map(|mut rewrite| {
-            rewrite.source(outside);
-            rewrite.finish()
-        });
-        self.core.forward(Side::Outside, translated);
-    }
-
-    fn insert(&mut self, now: Now, packet: &Packet<'_>, session: Session, state: State) -> FlowId {
-        let flow = Flow::new(packet, session, state, self.core.epoch, now.monotonic);
-        let id = self.flows.insert(flow);
-        self.core.counters.flows = self.flows.len() as u64;
-        self.flows.arm(id, &self.core);
-        id
-    }
-
     fn remove(&mut self, id: FlowId) {
-        if let Some(flow) = self.flows.remove(id)
-            && let State::Proxy(mut proxy) = flow.state
+        let Some(flow) = self.flows.remove(id) else {
+            return;
+        };
+        let source = flow.head.client.ip();
+        let shares = &mut self.core.shares;
+        shares.give_back(source, Resource::Flows, 1);
+        if let Some(port) = flow.head.port_resource()
+            && flow.head.outside.is_some()
         {
-            self.core.inspections -= usize::from(proxy.is_inspecting());
+            shares.give_back(source, port, 1);
+        }
+        if let State::Proxy(mut proxy) = flow.state {
+            if proxy.is_inspecting() {
+                shares.give_back(source, Resource::Inspections, 1);
+            }
             proxy.release(&mut self.core);
         }
-        self.core.counters.flows = self.flows.len() as u64;
+        self.core.counters.flows = self.core.shares.total(Resource::Flows) as u64;
     }
 
     /// The client starts a new connection from the same port: the old one is over.
@@ -515,38 +384,6 @@ impl Gateway {
         self.flows.arm(id, &self.core);
         true
     }
-
-    /// An ICMP error from outside about a packet of a flow that was opened.
-    fn icmp_error(&mut self, now: Now, packet: &Packet<'_>, kind: u8, about: Quoted) {
-        const DESTINATION_UNREACHABLE: u8 = 3;
-        let outside = SocketAddr::new(about.source.into(), about.source_port);
-        let destination = SocketAddr::new(about.destination.into(), about.destination_port);
-        let id = self.flows.find_outside(about.protocol, about.source_port);
-        let is_ours = packet.destination == IpAddr::V4(self.core.config.outside_address);
-        let Some(flow) = id
-            .filter(|_| is_ours)
-            .and_then(|id| self.flows.get_mut(id))
-            .filter(|flow| {
-                flow.head.outside == Some(outside) && flow.head.destination == destination
-            })
-        else {
-            return self.core.counters.drop(DropReason::Unsolicited);
-        };
-        let ended = match &mut flow.state {
-            State::Proxy(proxy) if kind == DESTINATION_UNREACHABLE => {
-                proxy.unreachable(&mut self.core, now, &mut flow.head)
-            }
-            State::Proxy(_) | State::Forward(_) => false,
-            State::Denied => return self.core.counters.drop(DropReason::Denied),
-        };
-        if !ended && let SocketAddr::V4(client) = flow.head.client {
-            let translated = rewrite::icmp_error_inward(packet, about, client);
-            self.core.forward(Side::Inside, translated);
-        }
-        if let Some(id) = id {
-            self.flows.arm(id, &self.core);
-        }
-    }
 }
 
 /// Keeps count of inspections while `step` may end one.
@@ -557,7 +394,10 @@ fn watch<T>(
 ) -> T {
     let before = proxy.is_inspecting();
     let result = step(core, proxy);
-    core.inspections -= usize::from(before && !proxy.is_inspecting());
+    if before && !proxy.is_inspecting() {
+        core.shares
+            .give_back(proxy.source(), Resource::Inspections, 1);
+    }
     result
 }
 

@@ -55,7 +55,8 @@ pub struct Timeouts {
     pub tcp_opening: Duration,
     /// The same for UDP, and for ICMP echo. RFC 4787 REQ-5 allows shorter ones for well-known ports only.
     pub datagram_idle: Duration,
-    /// How long an ended or denied flow is remembered, so that late segments are told from a new attempt.
+    /// How long an ended or denied flow is remembered, so that late segments are told from a new attempt. A denied flow
+    /// that goes on is logged again after it, and so is a refused packet.
     pub linger: Duration,
 }
 
@@ -73,10 +74,14 @@ impl Default for Timeouts {
     }
 }
 
-/// Every bound on what traffic can make the gateway hold. Past a bound it fails closed and counts.
+/// Every bound on what traffic can make the gateway hold. Of flows, inspections, buffered bytes and outside ports a source
+/// may hold as much as is free, so that one source gets half at most; past that the gateway fails closed for this source,
+/// logs it once per [`Timeouts::linger`] and counts. The queues of packets and records are the caller's to empty after
+/// each packet; past their bound the gateway fails closed for all.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Flows in the table, denied and ended ones included.
+    /// Flows in the table, denied and ended ones included. Of a source without room, the flow that has been over for
+    /// longest makes place for a new one. Also the bound on sources that are told apart.
     pub flows: usize,
     /// Flows whose application is not known yet.
     pub inspections: usize,
@@ -89,6 +94,8 @@ pub struct Limits {
     /// Records not yet taken by `poll_record`. While there is no room, no flow is admitted: a verdict that can't be
     /// logged is not given.
     pub records: usize,
+    /// Denial records per source and [`Timeouts::linger`]; further denials are enforced, counted and not logged.
+    pub denial_records: usize,
 }
 
 impl Default for Limits {
@@ -100,6 +107,7 @@ impl Default for Limits {
             buffered: 16 * 1024 * 1024,
             transmits: 16_384,
             records: 65_536,
+            denial_records: 8_192,
         }
     }
 }

@@ -12,11 +12,18 @@ use rand_chacha::{
 };
 use uuid::Uuid;
 
-use super::{Config, Counters, DropReason, Side, Transmit, seeded};
+use super::{
+    Config, Counters, DropReason, Side, Transmit,
+    nat::PORT_COUNT,
+    refusals::Refusals,
+    seeded::{self, Seeded},
+    shares::Shares,
+};
 use crate::{
     fault::{Fault, Faults},
     policy::{Action, Application, Evaluation, FirstPacket, FiveTuple, Snapshot, Verdict},
     record::LogRecord,
+    time::Now,
 };
 
 /// Most records that one packet can lead to without asking for room again.
@@ -28,10 +35,10 @@ const WATCHED_PER_DECISION: usize = RECORDS_PER_PACKET / 2;
 pub(super) struct Core {
     pub(super) config: Config,
     pub(super) counters: Counters,
-    /// Bytes held by all reassemblies.
-    pub(super) buffered: usize,
-    /// Flows whose application is not known yet.
-    pub(super) inspections: usize,
+    /// What each source holds.
+    pub(super) shares: Shares,
+    pub(super) refusals: Refusals,
+    pub(super) seeded: Seeded,
     /// Rises with each policy; tells flows that were decided under an older one.
     pub(super) epoch: u64,
     policy: Arc<Snapshot>,
@@ -46,10 +53,11 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(config: Config, faults: Faults, seed: u64, policy: Arc<Snapshot>) -> Self {
         Self {
+            shares: Shares::new(&config.limits, PORT_COUNT),
+            refusals: Refusals::default(),
+            seeded: Seeded::default(),
             config,
             counters: Counters::default(),
-            buffered: 0,
-            inspections: 0,
             epoch: 0,
             policy,
             faults,
@@ -60,7 +68,12 @@ impl Core {
         }
     }
 
-    pub(super) fn set_policy(&mut self, policy: Arc<Snapshot>) {
+    pub(super) fn set_policy(&mut self, now: Now, policy: Arc<Snapshot>) {
+        let policy = self.opens_for_a_gap(now, policy);
+        self.enforce(policy);
+    }
+
+    pub(super) fn enforce(&mut self, policy: Arc<Snapshot>) {
         self.policy = policy;
         self.epoch += 1;
     }
@@ -69,21 +82,29 @@ impl Core {
     /// or session id comes again.
     pub(super) fn restart(&mut self) {
         self.counters = Counters::default();
-        self.buffered = 0;
-        self.inspections = 0;
+        self.shares = Shares::new(&self.config.limits, PORT_COUNT);
+        self.refusals = Refusals::default();
+        self.seeded = Seeded::default();
         self.transmits.clear();
         let policy = if self.faults.has(Fault::OpenWhileRestarting) {
             Snapshot::permit_all()
         } else {
             Snapshot::deny_all()
         };
-        self.set_policy(Arc::new(policy));
+        self.enforce(Arc::new(policy));
     }
 
     pub(super) fn first_packet(&mut self, flow: &FiveTuple) -> Evaluation {
         let mut evaluation = self.policy.evaluate(flow, None);
         self.bound(&mut evaluation.watched);
         evaluation
+    }
+
+    /// What the policy says of a flow that will show no name.
+    pub(super) fn without_name(&self, flow: &FiveTuple) -> FirstPacket {
+        self.policy
+            .evaluate(flow, Some(&Application::Other))
+            .outcome
     }
 
     /// What the log has room for beside the verdict: that is never the record that is left out.
@@ -140,9 +161,19 @@ impl Core {
         self.records.len() + RECORDS_PER_PACKET <= self.config.limits.records
     }
 
-    pub(super) fn record(&mut self, record: LogRecord) {
-        let Some(record) = seeded::distort(&self.faults, self.config.outside_address, record)
-        else {
+    pub(super) fn record(&mut self, now: Now, record: LogRecord) {
+        let (source, interval) = (record.flow().source, self.config.timeouts.linger);
+        if record.action() == Action::Deny && !self.shares.may_log(now.monotonic, source, interval)
+        {
+            self.counters.unlogged_denials += 1;
+            return;
+        }
+        let Some(record) = seeded::distort(
+            &self.faults,
+            &mut self.seeded,
+            self.config.outside_address,
+            record,
+        ) else {
             self.counters.suppressed_records += 1;
             return;
         };

@@ -24,9 +24,13 @@ pub enum DropReason {
     Unsolicited,
     /// Permitted by policy, but of a kind that can't be translated: other protocols, ICMP other than echo.
     Untranslatable,
+    /// The source has no share of the flow table left.
     FlowLimit,
+    /// The same of unfinished inspections.
     InspectionLimit,
+    /// The same of buffered bytes.
     BufferLimit,
+    /// The same of outside ports.
     PortLimit,
     TransmitLimit,
     RecordLimit,
@@ -43,6 +47,8 @@ pub struct Counters {
     pub flows: u64,
     /// Flows denied, by either engine.
     pub denials: u64,
+    /// Denials past the bound on records of one source.
+    pub unlogged_denials: u64,
     /// Records that a seeded fault swallowed.
     pub suppressed_records: u64,
     /// Packets that went no further.

@@ -13,6 +13,7 @@ use super::{
     packet::{Packet, Segment, Transport},
     proxy::Proxy,
     session::Session,
+    shares::Resource,
 };
 use crate::{
     policy::{FiveTuple, Protocol},
@@ -28,6 +29,8 @@ pub(super) struct Flow {
     pub(super) state: State,
     /// The entry in the table's timers, which may be earlier than the deadline: it is moved only when it fires.
     armed: Option<Duration>,
+    /// Its place among the ended flows of its source.
+    ended: Option<u64>,
 }
 
 /// What every flow has, whatever its state.
@@ -88,13 +91,30 @@ impl Progress {
         }
     }
 
+    /// Both ends have closed, or one has reset.
+    pub(super) fn is_over(&self) -> bool {
+        self.reset || (self.fin_inside && self.fin_outside)
+    }
+
     pub(super) fn idle_timeout(&self, protocol: Protocol, config: &Config) -> Duration {
         let timeouts = &config.timeouts;
         match protocol {
-            Protocol::Tcp if self.reset || (self.fin_inside && self.fin_outside) => timeouts.linger,
+            Protocol::Tcp if self.is_over() => timeouts.linger,
             Protocol::Tcp if !self.answered => timeouts.tcp_opening,
             Protocol::Tcp => timeouts.tcp_idle,
             Protocol::Udp | Protocol::Icmp | Protocol::Other(_) => timeouts.datagram_idle,
+        }
+    }
+}
+
+impl Head {
+    /// What of its source's share the flow's outside port is; `None` for IPv6, where nothing is translated.
+    pub(super) fn port_resource(&self) -> Option<Resource> {
+        match (self.key.source, self.key.protocol) {
+            (IpAddr::V6(_), _) => None,
+            (_, Protocol::Tcp) => Some(Resource::TcpPorts),
+            (_, Protocol::Udp) => Some(Resource::UdpPorts),
+            (_, Protocol::Icmp | Protocol::Other(_)) => Some(Resource::IcmpPorts),
         }
     }
 }
@@ -125,6 +145,16 @@ impl Flow {
             },
             state,
             armed: None,
+            ended: None,
+        }
+    }
+
+    /// Whether nothing of the flow passes any more: it is remembered only to tell late packets from a new attempt.
+    pub(super) fn is_over(&self) -> bool {
+        match &self.state {
+            State::Denied => true,
+            State::Forward(progress) => progress.is_over(),
+            State::Proxy(proxy) => proxy.is_over(),
         }
     }
 
@@ -148,6 +178,9 @@ pub(super) struct FlowTable {
     by_key: HashMap<FiveTuple, FlowId>,
     ports: Ports,
     timers: BTreeSet<(Duration, FlowId)>,
+    /// Flows that are over by source, in the order in which they ended.
+    ended: BTreeSet<(IpAddr, u64, FlowId)>,
+    next_ended: u64,
 }
 
 impl FlowTable {
@@ -158,11 +191,15 @@ impl FlowTable {
             by_key: HashMap::new(),
             ports: Ports::new(seed),
             timers: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            next_ended: 0,
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.by_key.len()
+    /// The flow of this source that has been over for longest.
+    pub(super) fn oldest_ended(&self, source: IpAddr) -> Option<FlowId> {
+        let range = (source, 0, 0)..=(source, u64::MAX, FlowId::MAX);
+        self.ended.range(range).next().map(|(_, _, id)| *id)
     }
 
     pub(super) fn find(&self, key: &FiveTuple) -> Option<FlowId> {
@@ -205,6 +242,9 @@ impl FlowTable {
         if let Some(at) = flow.armed {
             self.timers.remove(&(at, id));
         }
+        if let Some(nth) = flow.ended {
+            self.ended.remove(&(flow.head.key.source, nth, id));
+        }
         self.free.push(id);
         Some(flow)
     }
@@ -225,11 +265,17 @@ impl FlowTable {
         port.is_some()
     }
 
-    /// Sees to it that the flow's deadline will not be missed.
+    /// Sees to it that the flow's deadline will not be missed, and that its end is known.
     pub(super) fn arm(&mut self, id: FlowId, core: &Core) {
         let Some(flow) = self.slots.get_mut(id as usize).and_then(Option::as_mut) else {
             return;
         };
+        if flow.ended.is_none() && flow.is_over() {
+            flow.ended = Some(self.next_ended);
+            self.ended
+                .insert((flow.head.key.source, self.next_ended, id));
+            self.next_ended += 1;
+        }
         let deadline = flow.deadline(&core.config);
         if flow.armed.is_some_and(|armed| armed <= deadline) {
             return;

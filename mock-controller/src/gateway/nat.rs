@@ -10,13 +10,15 @@ use super::flow::FlowId;
 use crate::policy::Protocol;
 
 const PORTS: RangeInclusive<u16> = 1024..=u16::MAX;
-/// Ports looked at per allocation, so that a crowded range costs a client its flow, not the gateway its time. The next
-/// allocation looks further on.
-const PROBES: usize = 4096;
+/// Outside ports per protocol.
+pub(super) const PORT_COUNT: usize = PORTS.end().abs_diff(*PORTS.start()) as usize + 1;
+const WORD: usize = u64::BITS as usize;
 
 pub(super) struct Ports {
     /// Looked up, never iterated: its order must not reach behaviour.
     taken: HashMap<(Protocol, u16), FlowId>,
+    /// One bit per port that is taken, so that the next free one is found in a crowded range too.
+    crowded: HashMap<Protocol, Vec<u64>>,
     cursor: u16,
 }
 
@@ -25,11 +27,12 @@ impl Ports {
         let offset = u16::try_from(seed % PORTS.len() as u32).unwrap_or_default();
         Self {
             taken: HashMap::new(),
+            crowded: HashMap::new(),
             cursor: PORTS.start() + offset,
         }
     }
 
-    /// A port for `flow`; `None` when none is found free.
+    /// A port for `flow`; `None` when none is free.
     pub(super) fn allocate(
         &mut self,
         protocol: Protocol,
@@ -40,21 +43,38 @@ impl Ports {
         {
             preferred
         } else {
-            self.next_free(protocol)?
+            let port = self.next_free(protocol)?;
+            self.cursor = port.checked_add(1).unwrap_or(*PORTS.start());
+            port
         };
         self.taken.insert((protocol, port), flow);
+        self.words(protocol)[usize::from(port) / WORD] |= bit(port);
         Some(port)
     }
 
+    /// The first free port from the cursor on, around the range once.
     fn next_free(&mut self, protocol: Protocol) -> Option<u16> {
-        for _ in 0..PROBES {
-            let port = self.cursor;
-            self.cursor = port.checked_add(1).unwrap_or(*PORTS.start());
-            if !self.taken.contains_key(&(protocol, port)) {
-                return Some(port);
-            }
-        }
-        None
+        let cursor = self.cursor;
+        let words = self.words(protocol);
+        let free = |from: u16, to: u16| {
+            (usize::from(from) / WORD..=usize::from(to) / WORD).find_map(|word| {
+                let first = word * WORD;
+                let before = usize::from(from).saturating_sub(first);
+                let free = !words[word] & (u64::MAX << before);
+                let port = first + free.trailing_zeros() as usize;
+                u16::try_from(port)
+                    .ok()
+                    .filter(|port| free != 0 && *port <= to)
+            })
+        };
+        free(cursor, *PORTS.end()).or_else(|| free(*PORTS.start(), cursor))
+    }
+
+    fn words(&mut self, protocol: Protocol) -> &mut Vec<u64> {
+        let words = usize::from(u16::MAX) / WORD + 1;
+        self.crowded
+            .entry(protocol)
+            .or_insert_with(|| vec![0; words])
     }
 
     pub(super) fn flow(&self, protocol: Protocol, port: u16) -> Option<FlowId> {
@@ -62,8 +82,14 @@ impl Ports {
     }
 
     pub(super) fn release(&mut self, protocol: Protocol, port: u16) {
-        self.taken.remove(&(protocol, port));
+        if self.taken.remove(&(protocol, port)).is_some() {
+            self.words(protocol)[usize::from(port) / WORD] &= !bit(port);
+        }
     }
+}
+
+fn bit(port: u16) -> u64 {
+    1 << (usize::from(port) % WORD)
 }
 
 #[cfg(test)]
@@ -86,9 +112,7 @@ mod tests {
         }
         assert_eq!(ports.allocate(Protocol::Tcp, 40_000, 0), None);
         ports.release(Protocol::Tcp, 2000);
-        let tries = PORTS.len() / PROBES + 1;
-        let found = (0..tries).find_map(|_| ports.allocate(Protocol::Tcp, 80, 3));
-        assert_eq!(found, Some(2000));
+        assert_eq!(ports.allocate(Protocol::Tcp, 80, 3), Some(2000));
         assert_eq!(ports.flow(Protocol::Tcp, 2000), Some(3));
     }
 }

@@ -170,6 +170,20 @@ impl Packet<'_> {
         }
     }
 
+    /// What the packet carries behind its transport header; of other protocols, behind the IP header.
+    pub(super) fn payload(&self) -> &[u8] {
+        let behind = |header| self.bytes.get(self.header() + header..).unwrap_or_default();
+        match self.transport {
+            Transport::Tcp(segment) => segment.payload,
+            Transport::Udp { .. } => behind(UDP_HEADER),
+            Transport::EchoRequest { .. }
+            | Transport::EchoReply { .. }
+            | Transport::IcmpError { .. }
+            | Transport::OtherIcmp => behind(ICMP_HEADER),
+            Transport::Other(_) => behind(0),
+        }
+    }
+
     pub(super) fn size(&self) -> u16 {
         u16::try_from(self.bytes.len()).unwrap_or(u16::MAX)
     }
@@ -203,63 +217,123 @@ impl Packet<'_> {
     }
 }
 
-/// Reads the headers of `bytes`.
-pub(super) fn parse(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
-    match bytes.first().map(|first| first >> 4) {
-        Some(4) => ipv4(bytes),
-        Some(6) => ipv6(bytes),
-        _ => Err(DropReason::Malformed),
+/// A packet that goes no further, with what can be read of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    pub(super) reason: DropReason,
+    /// Ends and protocol as the headers show them, ports 0 where they do not; `None` when the IP header lies.
+    pub(super) flow: Option<FiveTuple>,
+    pub(super) size: u16,
+}
+
+impl From<DropReason> for Unreadable {
+    fn from(reason: DropReason) -> Self {
+        Self {
+            reason,
+            flow: None,
+            size: 0,
+        }
     }
 }
 
-fn ipv4(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
+/// Reads the headers of `bytes`.
+pub(super) fn parse(bytes: &[u8]) -> Result<Packet<'_>, Unreadable> {
+    match bytes.first().map(|first| first >> 4) {
+        Some(4) => ipv4(bytes),
+        Some(6) => ipv6(bytes),
+        _ => Err(DropReason::Malformed.into()),
+    }
+}
+
+/// What a packet shows of its flow when its transport is not processed. `payload` is empty behind the first fragment.
+fn shown(source: IpAddr, destination: IpAddr, number: IpNumber, payload: &[u8]) -> FiveTuple {
+    let protocol = match number {
+        IpNumber::TCP => Protocol::Tcp,
+        IpNumber::UDP => Protocol::Udp,
+        IpNumber::ICMP | IpNumber::IPV6_ICMP => Protocol::Icmp,
+        other => Protocol::Other(other.0),
+    };
+    let (source_port, destination_port) = match (protocol, payload) {
+        (Protocol::Tcp | Protocol::Udp, &[a, b, c, d, ..]) => {
+            (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+        }
+        _ => (0, 0),
+    };
+    FiveTuple {
+        protocol,
+        source,
+        source_port,
+        destination,
+        destination_port,
+    }
+}
+
+fn ipv4(bytes: &[u8]) -> Result<Packet<'_>, Unreadable> {
     let header = Ipv4HeaderSlice::from_slice(bytes).map_err(|_| DropReason::Malformed)?;
     let sum = Sum16BitWords::new().add_slice(header.slice());
     if sum.ones_complement() != 0 || usize::from(header.total_len()) < header.slice().len() {
-        return Err(DropReason::Malformed);
+        return Err(DropReason::Malformed.into());
     }
     let bytes = bytes
         .get(..header.total_len().into())
         .ok_or(DropReason::Malformed)?;
+    let source = IpAddr::from(header.source_addr());
+    let destination = IpAddr::from(header.destination_addr());
+    let payload = &bytes[header.slice().len()..];
+    let unreadable = |reason| {
+        let is_later = header.fragments_offset().value() > 0;
+        let ports = if is_later { &[] } else { payload };
+        Unreadable {
+            reason,
+            flow: Some(shown(source, destination, header.protocol(), ports)),
+            size: header.total_len(),
+        }
+    };
     if header.slice().len() != IPV4_HEADER {
-        return Err(DropReason::HeaderOptions);
+        return Err(unreadable(DropReason::HeaderOptions));
     }
     if header.is_fragmenting_payload() {
-        return Err(DropReason::Fragment);
+        return Err(unreadable(DropReason::Fragment));
     }
-    let payload = &bytes[IPV4_HEADER..];
     let transport = match header.protocol() {
-        IpNumber::ICMP => icmp(payload)?,
-        protocol => transport(protocol, payload)?,
+        IpNumber::ICMP => icmp(payload),
+        protocol => transport(protocol, payload),
     };
     Ok(Packet {
         bytes,
-        source: header.source_addr().into(),
-        destination: header.destination_addr().into(),
-        transport,
+        source,
+        destination,
+        transport: transport.map_err(unreadable)?,
     })
 }
 
 /// Extension headers are refused whole: behind one, ports and the real destination can hide (RFC 7045 section 2.1), and no
 /// rule could then say what it decided about.
-fn ipv6(bytes: &[u8]) -> Result<Packet<'_>, DropReason> {
+fn ipv6(bytes: &[u8]) -> Result<Packet<'_>, Unreadable> {
     let header = Ipv6HeaderSlice::from_slice(bytes).map_err(|_| DropReason::Malformed)?;
     let end = IPV6_HEADER + usize::from(header.payload_length());
     let bytes = bytes.get(..end).ok_or(DropReason::Malformed)?;
     let payload = &bytes[IPV6_HEADER..];
+    let source = IpAddr::from(header.source_addr());
+    let destination = IpAddr::from(header.destination_addr());
     let transport = match header.next_header() {
-        IpNumber::IPV6_FRAGMENTATION_HEADER => return Err(DropReason::Fragment),
-        number if number.is_ipv6_ext_header_value() => return Err(DropReason::HeaderOptions),
-        IpNumber::IPV6_ICMP => icmpv6(payload)?,
+        IpNumber::IPV6_FRAGMENTATION_HEADER => Err(DropReason::Fragment),
+        number if number.is_ipv6_ext_header_value() => Err(DropReason::HeaderOptions),
+        IpNumber::IPV6_ICMP => icmpv6(payload),
         // ICMPv4 inside IPv6 is no protocol, but the rules would take it for one.
-        IpNumber::ICMP => return Err(DropReason::Malformed),
-        protocol => transport(protocol, payload)?,
+        IpNumber::ICMP => Err(DropReason::Malformed),
+        protocol => transport(protocol, payload),
+    };
+    let unreadable = |reason| Unreadable {
+        reason,
+        flow: Some(shown(source, destination, header.next_header(), payload)),
+        size: u16::try_from(bytes.len()).unwrap_or(u16::MAX),
     };
     Ok(Packet {
         bytes,
-        source: header.source_addr().into(),
-        destination: header.destination_addr().into(),
-        transport,
+        source,
+        destination,
+        transport: transport.map_err(unreadable)?,
     })
 }
 

@@ -18,7 +18,7 @@ mod inspecting;
 mod opening;
 mod splice;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use super::{
     Config, DropReason, Side,
@@ -28,8 +28,9 @@ use super::{
     flow::{Head, Progress},
     packet::{Packet, Segment},
     reassembly::Reassembly,
+    shares::Resource,
 };
-use crate::{policy::Application, record::SessionEnd, time::Now};
+use crate::{fault::Fault, policy::Application, record::SessionEnd, time::Now};
 
 /// The largest segment on links of 1500 bytes, by family (RFC 6691).
 const MAXIMUM_SEGMENT_SIZE: u16 = 1460;
@@ -37,6 +38,8 @@ const MAXIMUM_SEGMENT_SIZE_IPV6: u16 = 1440;
 
 /// The state machine of one proxied flow.
 pub(super) struct Proxy {
+    /// Whose share the buffer is of.
+    source: IpAddr,
     client: Client,
     input: Reassembly,
     /// Known once the policy was asked.
@@ -136,6 +139,7 @@ impl Proxy {
         let gateway_isn = core.random_u32();
         let first = segment.sequence.wrapping_add(1);
         let proxy = Self {
+            source: head.client.ip(),
             client: Client {
                 gateway_isn,
                 maximum_segment_size: segment.maximum_segment_size().min(largest_segment(head)),
@@ -156,6 +160,22 @@ impl Proxy {
 
     pub(super) fn is_inspecting(&self) -> bool {
         matches!(self.phase, Phase::Inspecting { .. })
+    }
+
+    /// The client's address.
+    pub(super) fn source(&self) -> IpAddr {
+        self.source
+    }
+
+    /// Whether nothing passes any more.
+    pub(super) fn is_over(&self) -> bool {
+        match &self.phase {
+            Phase::Refusing { .. } | Phase::Closed => true,
+            Phase::Replaying { progress, .. } | Phase::Spliced { progress, .. } => {
+                progress.is_over()
+            }
+            Phase::Inspecting { .. } | Phase::Opening { .. } => false,
+        }
     }
 
     /// What the policy was asked about, if the flow was permitted and still lives.
@@ -240,6 +260,9 @@ impl Proxy {
 
     pub(super) fn handle_timeout(&mut self, core: &mut Core, now: Now, head: &mut Head) -> Next {
         match self.phase {
+            Phase::Inspecting {
+                connected: true, ..
+            } if core.has(Fault::StallOpens) => Next::Open,
             Phase::Inspecting { connected, .. } => {
                 head.session.showed_no_name(core, now);
                 if !connected {
@@ -267,7 +290,8 @@ impl Proxy {
 
     /// Gives the memory of its buffer back.
     pub(super) fn release(&mut self, core: &mut Core) {
-        core.buffered -= self.input.buffered();
+        core.shares
+            .give_back(self.source, Resource::Buffer, self.input.buffered());
         self.input = Reassembly::new(self.input.next(), 0);
     }
 

@@ -1,8 +1,8 @@
 //! Packets on their way through: one copy, changed in place, checksums updated from what changed (RFC 1624).
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use etherparse::checksum::Sum16BitWords;
+use etherparse::{IpNumber, checksum::Sum16BitWords};
 
 use super::packet::{IPV4_HEADER, Packet, Quoted, Transport};
 use crate::policy::Protocol;
@@ -171,6 +171,38 @@ pub(super) fn icmp_error_inward(
     rewrite.bytes[checksum..checksum + 2].copy_from_slice(&sum.ones_complement().to_ne_bytes());
     rewrite.transport = Change::default();
     Some(rewrite.finish())
+}
+
+/// A packet whose transport is not read, with its TTL one lower and, for IPv4, another source. The checksum of TCP or UDP
+/// stays right: whole, it is in the first fragment. `None` when the TTL runs out. Only seeded faults pass such packets on.
+pub(super) fn header_alone(packet: &[u8], source: Ipv4Addr) -> Option<Vec<u8>> {
+    let is_ipv4 = packet.first()? >> 4 == 4;
+    let ttl_at = if is_ipv4 { TTL } else { IPV6_HOP_LIMIT };
+    let mut bytes = packet.to_vec();
+    bytes[ttl_at] = bytes[ttl_at].checked_sub(1).filter(|ttl| *ttl > 0)?;
+    if !is_ipv4 {
+        return Some(bytes);
+    }
+    let header = usize::from(bytes[0] & 0x0f) * 4;
+    let mut change = Change::default();
+    for (index, new) in source.octets().chunks_exact(2).enumerate() {
+        let at = IP_SOURCE + index * 2;
+        change.word([bytes[at], bytes[at + 1]], [new[0], new[1]]);
+        bytes[at..at + 2].copy_from_slice(new);
+    }
+    let is_first = u16::from_be_bytes([bytes[6], bytes[7]]) & 0x1fff == 0;
+    let checksum = match IpNumber(bytes[9]) {
+        IpNumber::TCP => Some(header + 16),
+        IpNumber::UDP => Some(header + 6),
+        _ => None,
+    };
+    if let Some(at) = checksum.filter(|at| is_first && at + 2 <= bytes.len()) {
+        change.apply(&mut bytes, at);
+    }
+    bytes[IP_CHECKSUM..IP_CHECKSUM + 2].fill(0);
+    let sum = Sum16BitWords::new().add_slice(&bytes[..header]);
+    bytes[IP_CHECKSUM..IP_CHECKSUM + 2].copy_from_slice(&sum.ones_complement().to_ne_bytes());
+    Some(bytes)
 }
 
 fn layout(packet: &Packet<'_>) -> Option<Layout> {

@@ -44,6 +44,11 @@ impl Session {
         &self.flow
     }
 
+    /// Size of the packet that started the flow, in bytes.
+    pub(super) fn first_size(&self) -> u16 {
+        self.first_size
+    }
+
     /// Writes what the packet filter decided.
     pub(super) fn decided_l4(
         &mut self,
@@ -59,7 +64,7 @@ impl Session {
         {
             let id = core.random_u64();
             let record = L4Record::start(now, self.flow, verdict, self.first_size, id);
-            core.record(LogRecord::L4(record));
+            core.record(now, LogRecord::L4(record));
         }
         match verdict.action {
             Action::Permit => self.open_l4 = verdict.logging.at_end().then(|| verdict.clone()),
@@ -88,7 +93,7 @@ impl Session {
         };
         let decisions = watched.iter().chain([verdict]);
         for verdict in decisions.filter(|verdict| leaves_decision(verdict)) {
-            core.record(LogRecord::L7(record(verdict)));
+            core.record(now, LogRecord::L7(record(verdict)));
         }
         if verdict.action == Action::Permit && verdict.logging.at_end() {
             self.open_l7 = Some(Box::new(record(verdict)));
@@ -103,7 +108,7 @@ impl Session {
     /// Writes that the client showed no name.
     pub(super) fn showed_no_name(&mut self, core: &mut Core, now: Now) {
         let record = L7Record::syn_only_timeout(now, self.flow, self.id, self.started.wall);
-        core.record(LogRecord::L7(record));
+        core.record(now, LogRecord::L7(record));
         core.counters.denials += 1;
     }
 
@@ -132,7 +137,7 @@ impl Session {
                     response_bytes: self.response_bytes,
                 },
             );
-            core.record(LogRecord::L7(record));
+            core.record(now, LogRecord::L7(record));
         }
         if let Some(verdict) = self.open_l4.take() {
             let session = L4Session {
@@ -145,7 +150,7 @@ impl Session {
                 },
             };
             let record = L4Record::new(now, self.flow, &verdict, self.first_size, session);
-            core.record(LogRecord::L4(record));
+            core.record(now, LogRecord::L4(record));
         }
     }
 }

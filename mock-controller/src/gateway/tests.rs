@@ -9,6 +9,8 @@ mod ipv6;
 mod logging;
 mod peer;
 mod permit;
+mod refused;
 mod restart;
 mod seeded;
+mod shares;
 mod world;

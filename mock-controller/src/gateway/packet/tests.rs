@@ -92,7 +92,7 @@ proptest! {
         bit in 0u8..8,
     ) {
         let at = at.index(bytes.len());
-        prop_assert_eq!(parse(&bytes[..at]).map(drop), Err(DropReason::Malformed));
+        prop_assert_eq!(parse(&bytes[..at]).map(drop).map_err(|unreadable| unreadable.reason), Err(DropReason::Malformed));
         prop_assume!((at, bit) != (0, 5));
         let mut changed = bytes;
         changed[at] ^= 1 << bit;

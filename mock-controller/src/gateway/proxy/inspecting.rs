@@ -3,7 +3,10 @@
 use super::{Next, Phase, Proxy};
 use crate::{
     fault::Fault,
-    gateway::{DropReason, client_hello, core::Core, first_bytes, flow::Head, packet::Segment},
+    gateway::{
+        DropReason, client_hello, core::Core, first_bytes, flow::Head, packet::Segment,
+        shares::Resource,
+    },
     policy::{Action, Application},
     time::Now,
 };
@@ -61,15 +64,14 @@ impl Proxy {
     /// Buffers a segment's payload, within the bounds. What is refused is not acknowledged, and comes again.
     pub(super) fn take(&mut self, core: &mut Core, segment: &Segment<'_>) {
         let growth = self.input.growth(segment.sequence, segment.payload);
-        if core.buffered + growth > core.config.limits.buffered {
+        if !core.shares.take(self.source, Resource::Buffer, growth) {
             core.counters.drop(DropReason::BufferLimit);
             return;
         }
-        let held = self.input.buffered();
         if !self.input.insert(segment.sequence, segment.payload) {
+            core.shares.give_back(self.source, Resource::Buffer, growth);
             core.counters.drop(DropReason::BufferLimit);
         }
-        core.buffered += self.input.buffered() - held;
     }
 
     fn decide(
@@ -95,6 +97,7 @@ impl Proxy {
         match verdict.action {
             Action::Permit => Next::Open,
             Action::Deny => {
+                core.mirror(now, self.input.contiguous());
                 self.refuse(core, now, head);
                 Next::Stay
             }

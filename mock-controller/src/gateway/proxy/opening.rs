@@ -8,6 +8,7 @@ use crate::{
         emit::{Emit, Kind},
         flow::{Head, Progress},
         packet::{Packet, Segment},
+        shares::Resource,
     },
     record::SessionEnd,
     time::Now,
@@ -104,7 +105,8 @@ impl Proxy {
             (false, true) => {
                 let held = self.input.buffered();
                 self.input.freeze();
-                core.buffered -= held - self.input.buffered();
+                let freed = held - self.input.buffered();
+                core.shares.give_back(self.source, Resource::Buffer, freed);
                 let server = Server {
                     shift: self.client.gateway_isn.wrapping_sub(segment.sequence),
                     maximum_segment_size: segment

@@ -8,7 +8,6 @@ use rstest::rstest;
 
 use super::{hello, peer::Peer, world::*};
 use crate::{
-    gateway::{DropReason, Side},
     policy::{Action, Protocol},
     record::{LogRecord, SessionStage},
 };
@@ -339,26 +338,6 @@ fn an_established_flow_outlives_its_permit_unless_told_otherwise(
     assert_eq!(denied, live_session_reeval);
 }
 
-#[test]
-fn no_port_left_closes_the_flow() {
-    let mut gateway = gateway(vec![rule(Action::Permit, Some(Protocol::Udp), None, &[])]);
-    let mut udp = Vec::new();
-    for port in 0..=u16::MAX {
-        udp.clear();
-        etherparse::PacketBuilder::ipv4(CLIENT.ip().octets(), SERVER.ip().octets(), 64)
-            .udp(port, 53)
-            .write(&mut udp, b"x")
-            .unwrap();
-        gateway.handle_inside(at(Duration::ZERO), &udp);
-        while gateway.poll_record().is_some() {}
-        match gateway.poll_transmit() {
-            Some(transmit) => assert_eq!(transmit.side, Side::Outside),
-            None => assert!(gateway.counters().dropped(DropReason::PortLimit) > 0),
-        }
-    }
-    assert_eq!(gateway.counters().dropped(DropReason::PortLimit), 1024);
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -384,7 +363,7 @@ proptest! {
         world.run(MINUTE);
         prop_assert_eq!(world.server.as_ref().unwrap().received(), request);
         prop_assert_eq!(world.client.received(), response);
-        prop_assert_eq!(world.gateway.core.buffered, 0, "what was passed on is not held");
+        prop_assert_eq!(held(&world.gateway).0, 0, "what was passed on is not held");
         let acknowledged = world.sent(Hop::ToClient).iter().filter(|packet| tcp(packet).ack());
         let acknowledged: Vec<_> = acknowledged
             .map(|packet| tcp(packet).acknowledgment_number().wrapping_sub(client_isn))

@@ -191,7 +191,7 @@ proptest! {
                 Event::Restart => {
                     gateway.restart(at(now));
                     has_policy = false;
-                    prop_assert_eq!((gateway.core.buffered, gateway.core.inspections), (0, 0));
+                    prop_assert_eq!(held(&gateway), (0, 0));
                     prop_assert_eq!(gateway.poll_timeout(), None);
                 }
                 Event::Policy => {

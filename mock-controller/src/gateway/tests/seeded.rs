@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{hello, peer::Peer, world::*};
 use crate::{
     fault::{Fault, Faults},
-    gateway::Config,
+    gateway::{Config, Gateway, Side},
     policy::{Action, DEFAULT_ACTION, Protocol, Rule},
     record::LogRecord,
 };
@@ -205,4 +205,168 @@ fn log_lacks_rule_in_the_packet_filter_s_records_too() {
     assert_eq!(policy(Faults::default()), rule_uuid(0));
     assert_eq!(policy(Fault::LogLacksRule.into()), Uuid::nil());
     assert_ne!(policy(Faults::default()), DEFAULT_ACTION);
+}
+
+fn datagram(port: u16, payload: &[u8]) -> Vec<u8> {
+    let mut packet = Vec::new();
+    etherparse::PacketBuilder::ipv4(CLIENT.ip().octets(), SERVER.ip().octets(), 64)
+        .udp(port, 53)
+        .write(&mut packet, payload)
+        .unwrap();
+    packet
+}
+
+fn deny_all(faults: impl Into<Faults>) -> Gateway {
+    gateway_with(vec![], Config::new(OUTSIDE), faults.into())
+}
+
+fn sent(gateway: &mut Gateway) -> Vec<Vec<u8>> {
+    std::iter::from_fn(|| gateway.poll_transmit())
+        .map(|transmit| {
+            check(&transmit.packet);
+            transmit.packet
+        })
+        .collect()
+}
+
+#[test]
+fn push_gap_permits_everything_for_30_ms() {
+    for (faults, leaks) in [(Faults::default(), false), (Fault::PushGap.into(), true)] {
+        let mut gateway = deny_all(faults);
+        gateway.handle_inside(at(SECOND), &datagram(1, b"x"));
+        assert!(sent(&mut gateway).is_empty(), "no push yet");
+        gateway.set_policy(at(SECOND), snapshot(vec![]));
+        gateway.handle_inside(at(SECOND + Duration::from_millis(29)), &datagram(2, b"x"));
+        assert_eq!(!sent(&mut gateway).is_empty(), leaks);
+        gateway.handle_inside(at(SECOND + Duration::from_millis(30)), &datagram(3, b"x"));
+        assert!(sent(&mut gateway).is_empty(), "the gap is over");
+    }
+}
+
+#[test]
+fn stall_opens_passes_on_a_client_that_shows_no_name() {
+    for (faults, leaks) in [(Faults::default(), false), (Fault::StallOpens.into(), true)] {
+        let gateway = gateway_with(permit_names(&[LISTED]), Config::new(OUTSIDE), faults);
+        let half = hello::rustls(Some(UNLISTED))[..40].to_vec();
+        let server = Peer::new(SERVER, 9, vec![]);
+        let mut world = World::new(gateway, says(half), Some(server));
+        world.run(9 * SECOND);
+        assert!(world.sent(Hop::ToServer).is_empty());
+        world.run(15 * SECOND);
+        assert_eq!(!world.server.as_ref().unwrap().received().is_empty(), leaks);
+    }
+}
+
+#[test]
+fn packets_that_are_refused_for_their_headers_pass_one_kind_at_a_time() {
+    let mut fragment = datagram(1, b"data");
+    fragment[6] = 0x20;
+    let mut options = datagram(2, b"data");
+    options.splice(20..20, [1, 1, 1, 0]);
+    options[0] = 0x46;
+    options[3] += 4;
+    for packet in [&mut fragment, &mut options] {
+        let header = usize::from(packet[0] & 0x0f) * 4;
+        packet[10..12].fill(0);
+        let sum = etherparse::checksum::Sum16BitWords::new().add_slice(&packet[..header]);
+        packet[10..12].copy_from_slice(&sum.ones_complement().to_ne_bytes());
+    }
+    for (fault, expected) in [
+        (None, [false, false]),
+        (Some(Fault::FragmentsPass), [true, false]),
+        (Some(Fault::IpOptionsPass), [false, true]),
+    ] {
+        let mut gateway = deny_all(Faults::from_iter(fault));
+        let passed = [&fragment, &options].map(|packet| {
+            gateway.handle_inside(at(SECOND), packet);
+            let sent: Vec<_> = std::iter::from_fn(|| gateway.poll_transmit()).collect();
+            for transmit in &sent {
+                let ip = etherparse::Ipv4HeaderSlice::from_slice(&transmit.packet).unwrap();
+                assert_eq!(ip.header_checksum(), ip.to_header().calc_header_checksum());
+                assert_eq!(ip.source_addr(), OUTSIDE);
+            }
+            assert_eq!(gateway.poll_record().unwrap().action(), Action::Deny);
+            !sent.is_empty()
+        });
+        assert_eq!(passed, expected, "{fault:?}");
+    }
+}
+
+#[test]
+fn syn_data_passes_before_the_name_is_known() {
+    let mut syn = Vec::new();
+    etherparse::PacketBuilder::ipv4(CLIENT.ip().octets(), SERVER.ip().octets(), 64)
+        .tcp(9, 443, 7, 1000)
+        .syn()
+        .write(&mut syn, b"the patient record")
+        .unwrap();
+    for (faults, leaks) in [(Faults::default(), 0), (Fault::SynDataPasses.into(), 1)] {
+        let mut gateway = gateway_with(permit_names(&[LISTED]), Config::new(OUTSIDE), faults);
+        gateway.handle_inside(at(SECOND), &syn);
+        let transmits = std::iter::from_fn(|| gateway.poll_transmit());
+        let outside = transmits.filter(|transmit| transmit.side == Side::Outside);
+        assert_eq!(outside.count(), leaks);
+    }
+}
+
+#[rstest]
+#[case(Fault::MirrorHex, b"746865207265636f7264", 0)]
+#[case(Fault::MirrorByte, b"t", 0)]
+#[case(Fault::MirrorLate, b"746865207265636f7264", 400)]
+fn denied_payloads_are_mirrored(#[case] fault: Fault, #[case] expected: &[u8], #[case] late: u64) {
+    let mut gateway = deny_all(fault);
+    for _ in 0..2 {
+        gateway.handle_inside(at(SECOND), &datagram(1, b"the record"));
+    }
+    let due = SECOND + Duration::from_millis(late);
+    if late > 0 {
+        assert!(sent(&mut gateway).is_empty());
+        assert_eq!(gateway.poll_timeout(), Some(due));
+        gateway.handle_timeout(at(due));
+    }
+    let packets = sent(&mut gateway);
+    assert_eq!(packets.len(), 2, "each payload");
+    for packet in packets {
+        assert_eq!(packet[16..20], [192, 0, 2, 68]);
+        assert_eq!(packet[28..], *expected);
+    }
+    assert_eq!(gateway.poll_record().unwrap().action(), Action::Deny);
+
+    // A denied ClientHello too.
+    let (packets, arrived, _) = outcome(
+        fault,
+        says(hello::rustls(Some(UNLISTED))),
+        permit_names(&[LISTED]),
+    );
+    assert_eq!((packets, arrived), (1, 0));
+    assert_eq!(
+        outcome(
+            fault,
+            says(hello::rustls(Some(LISTED))),
+            permit_names(&[LISTED])
+        )
+        .0,
+        outcome(
+            Faults::default(),
+            says(hello::rustls(Some(LISTED))),
+            permit_names(&[LISTED])
+        )
+        .0
+    );
+}
+
+#[test]
+fn permit_log_one_in_ten_logs_the_tenth() {
+    let rules = vec![rule(Action::Permit, None, None, &[])];
+    let mut gateway = gateway_with(rules, Config::new(OUTSIDE), Fault::PermitLogOneInTen.into());
+    let mut logged = Vec::new();
+    for port in 1..=30 {
+        gateway.handle_inside(at(SECOND), &datagram(port, b"x"));
+        logged.extend(
+            gateway
+                .poll_record()
+                .map(|record| record.flow().source_port),
+        );
+    }
+    assert_eq!(logged, [10, 20, 30]);
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::peer::Peer;
 use crate::{
     fault::Faults,
-    gateway::{Config, Gateway, Side},
+    gateway::{Config, Gateway, Side, shares::Resource},
     policy::{
         ANYWHERE, Action, AttachmentPoint, DefaultAction, FlowAppRequirement, Inventory, Logging,
         Policy, PolicyList, PortRange, Protocol, Rule, Snapshot, Switches, WebGroup,
@@ -315,6 +315,15 @@ pub(super) fn gateway(rules: Vec<Rule>) -> Gateway {
 
 pub(super) fn gateway_with(rules: Vec<Rule>, config: Config, faults: Faults) -> Gateway {
     Gateway::new(config, faults, 7, snapshot(rules))
+}
+
+/// Bytes buffered and inspections under way, of all sources.
+pub(super) fn held(gateway: &Gateway) -> (usize, usize) {
+    let shares = &gateway.core.shares;
+    (
+        shares.total(Resource::Buffer),
+        shares.total(Resource::Inspections),
+    )
 }
 
 /// Recognisable bytes.
