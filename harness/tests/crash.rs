@@ -26,7 +26,7 @@ use nix::unistd::Pid;
 use traces::Surroundings;
 
 /// The kernel takes down namespaces in the background; on a loaded machine that may take its time.
-const GONE: Duration = Duration::from_secs(20);
+const GONE: Duration = Duration::from_secs(60);
 /// Until the program says its word; a loaded machine again.
 const READY: Duration = Duration::from_secs(60);
 /// Longest random delay from the start of the program.

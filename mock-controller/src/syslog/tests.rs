@@ -22,7 +22,7 @@ use crate::store::syslog::Transport;
 use crate::time::Now;
 
 /// Far beyond what a loaded machine takes; reached only by a defect.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn gateway() -> GatewayIdentity {
     GatewayIdentity {

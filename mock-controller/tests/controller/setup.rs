@@ -38,7 +38,7 @@ pub(crate) const POLICY: &str = "obot-ehr-fw";
 pub(crate) const UNBOUNDED: usize = Semaphore::MAX_PERMITS;
 
 pub(crate) async fn deadline<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(10), future)
+    tokio::time::timeout(Duration::from_secs(60), future)
         .await
         .expect("nothing happened within 10 s")
 }
@@ -197,7 +197,7 @@ impl World {
         let address = address.parse().unwrap();
         deadline(
             self.controller
-                .enforced(|push| push.addresses.contains(&address)),
+                .enforced(|push| push.addresses.contains_key(&address)),
         )
         .await;
     }

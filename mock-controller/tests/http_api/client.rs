@@ -64,6 +64,36 @@ impl World {
         self.server.address()
     }
 
+    /// The same controller and sessions behind a server with other limits.
+    pub(crate) async fn restarted_with(self, limits: Limits) -> Self {
+        let names = ["localhost", "127.0.0.1"];
+        let server = Server::start_with(Arc::clone(&self.api), "127.0.0.1:0", &names, limits);
+        let server = server.await.unwrap();
+        let connector = connector(server.ca_pem(), &[&rustls::version::TLS13]);
+        Self {
+            server,
+            connector,
+            ..self
+        }
+    }
+
+    /// Names of the accounts, as a fresh client lists them; none when the server cut the client before it was done.
+    pub(crate) async fn account_names(&self) -> Option<Vec<Value>> {
+        let stream = handshake(&self.connector, self.address()).await.ok()?;
+        let mut client = Connection::over(stream).await;
+        let login = "action=login&username=admin&password=containment".to_owned();
+        let (_, login) = client.try_form("/v1/api", login).await.ok()?;
+        let form = format!("CID={}&action=list_accounts", login["CID"].as_str()?);
+        let (_, listed) = client.try_form("/v2/api", form).await.ok()?;
+        let accounts = listed["results"]["account_list"].as_array()?;
+        Some(
+            accounts
+                .iter()
+                .map(|one| one["account_name"].clone())
+                .collect(),
+        )
+    }
+
     /// TLS without HTTP.
     pub(crate) async fn stream(&self) -> TlsStream<TcpStream> {
         handshake(&self.connector, self.address()).await.unwrap()
@@ -142,11 +172,14 @@ impl Connection {
     }
 
     pub(crate) async fn form(&mut self, path: &str, form: String) -> (StatusCode, Value) {
+        self.try_form(path, form).await.unwrap()
+    }
+
+    async fn try_form(&mut self, path: &str, form: String) -> hyper::Result<(StatusCode, Value)> {
         let request = Request::post(path)
             .header(header::HOST, "127.0.0.1")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let request = request.body(Full::from(form)).unwrap();
-        self.send(request).await.unwrap()
+        self.send(request.body(Full::from(form)).unwrap()).await
     }
 
     pub(crate) async fn log_in(&mut self) {

@@ -5,20 +5,28 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
-/// Short enough to wait for.
-fn impatient() -> Limits {
+/// Short enough to wait for. A test shortens the one limit that it is about: everything else may take as long as a loaded
+/// machine needs.
+const SHORT: Duration = Duration::from_millis(300);
+
+/// Bodies of a megabyte, four of them at a time.
+fn small_bodies() -> Limits {
     Limits {
-        handshake: Duration::from_millis(300),
-        head: Duration::from_millis(300),
-        body_time: Duration::from_millis(300),
         body: 1 << 20,
         bodies: 4 << 20,
         ..Limits::default()
     }
 }
 
-async fn impatient_world() -> World {
-    World::start_with(impatient(), Duration::from_secs(3600)).await
+/// A configured controller behind a server with these limits, which did not hold while it was configured.
+async fn limited(limits: Limits) -> World {
+    let world = World::start().await;
+    configured(&world).await;
+    world.restarted_with(limits).await
+}
+
+async fn world_of_small_bodies() -> World {
+    World::start_with(small_bodies(), Duration::from_secs(3600)).await
 }
 
 /// Everything the server says until it closes.
@@ -31,8 +39,11 @@ async fn rest(mut stream: impl AsyncReadExt + Unpin) -> String {
 
 #[tokio::test]
 async fn a_handshake_that_never_comes_is_cut() {
-    let world = impatient_world().await;
-    configured(&world).await;
+    let world = limited(Limits {
+        handshake: SHORT,
+        ..Limits::default()
+    })
+    .await;
     let stream = tokio::net::TcpStream::connect(world.address()).await;
     assert_eq!(rest(stream.unwrap()).await, "");
     still_right(&world).await;
@@ -44,8 +55,11 @@ async fn a_handshake_that_never_comes_is_cut() {
 #[case::no_end("POST /v2/api HTTP/1.1\r\nHost: a\r\nX-Long: ")]
 #[tokio::test]
 async fn a_head_that_never_ends_is_cut(#[case] sent: &str) {
-    let world = impatient_world().await;
-    configured(&world).await;
+    let world = limited(Limits {
+        head: SHORT,
+        ..Limits::default()
+    })
+    .await;
     let mut stream = world.stream().await;
     stream.write_all(sent.as_bytes()).await.unwrap();
     let said = rest(stream).await;
@@ -58,8 +72,11 @@ async fn a_head_that_never_ends_is_cut(#[case] sent: &str) {
 
 #[tokio::test]
 async fn a_body_that_never_ends_is_told() {
-    let world = impatient_world().await;
-    configured(&world).await;
+    let world = limited(Limits {
+        body_time: SHORT,
+        ..Limits::default()
+    })
+    .await;
     let mut stream = world.stream().await;
     let head = "POST /v2/api HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\naction=";
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -95,12 +112,12 @@ async fn a_request_byte_by_byte_is_answered() {
 /// Slow clients take places, but not everybody's: when their time is over, who waits is served.
 #[tokio::test]
 async fn who_waits_behind_slow_clients_is_served() {
-    let limits = Limits {
+    let world = limited(Limits {
         connections: 20,
-        ..impatient()
-    };
-    let world = World::start_with(limits, Duration::from_secs(3600)).await;
-    configured(&world).await;
+        handshake: SHORT,
+        ..Limits::default()
+    })
+    .await;
     let slow = join_all((0..20).map(|_| tokio::net::TcpStream::connect(world.address()))).await;
     deadline(still_right(&world)).await;
     drop(slow);
@@ -108,7 +125,7 @@ async fn who_waits_behind_slow_clients_is_served() {
 
 #[tokio::test]
 async fn a_body_over_its_bound_is_413_however_it_is_announced() {
-    let world = impatient_world().await;
+    let world = world_of_small_bodies().await;
     let mut client = configured(&world).await;
     // Somewhat too large, and read to its end so that the answer arrives.
     let large = "x".repeat((1 << 20) + 1);
@@ -150,8 +167,8 @@ async fn a_body_over_its_bound_is_413_however_it_is_announced() {
 async fn too_many_large_bodies_at_a_time_are_told_to_try_again() {
     let limits = Limits {
         bodies: 1 << 20,
-        body_time: Duration::from_secs(30),
-        ..impatient()
+        body_time: Duration::from_secs(3600),
+        ..small_bodies()
     };
     let world = World::start_with(limits, Duration::from_secs(3600)).await;
     configured(&world).await;
@@ -183,7 +200,7 @@ async fn too_many_large_bodies_at_a_time_are_told_to_try_again() {
 
 #[tokio::test]
 async fn heads_over_their_bounds_are_refused() {
-    let world = impatient_world().await;
+    let world = world_of_small_bodies().await;
     configured(&world).await;
     let many = "X-A: b\r\n".repeat(200);
     let long = format!("X-A: {}\r\n", "b".repeat(1_000_000));
@@ -202,7 +219,7 @@ async fn heads_over_their_bounds_are_refused() {
 
 #[tokio::test]
 async fn what_is_no_http_is_refused() {
-    let world = impatient_world().await;
+    let world = world_of_small_bodies().await;
     configured(&world).await;
     for sent in [
         "\0\0\0\0\r\n\r\n",
@@ -273,7 +290,7 @@ async fn half_a_request_changes_nothing() {
 /// A text of two bytes per value is many times as much once it is read: that is what is counted.
 #[tokio::test]
 async fn json_of_many_values_is_413_before_it_is_read() {
-    let world = impatient_world().await;
+    let world = world_of_small_bodies().await;
     let mut client = configured(&world).await;
     let profile = |values: usize| {
         let body = json!({"display_name": "p", "certificate_validation": "CERTIFICATE_VALIDATION_NONE",
@@ -295,20 +312,14 @@ async fn json_of_many_values_is_413_before_it_is_read() {
     still_right(&world).await;
 }
 
-/// Who asks for much and takes nothing of it gives its place up.
+/// A client that asks for much and takes nothing of it loses its place.
 #[tokio::test]
 async fn a_client_that_takes_nothing_of_its_response_is_cut() {
-    let limits = Limits {
-        connections: 4,
-        stall: Duration::from_millis(300),
-        body: 16 << 20,
-        bodies: 64 << 20,
-        ..impatient()
-    };
-    let world = World::start_with(limits, Duration::from_secs(3600)).await;
-    let mut client = configured(&world).await;
     // More than any socket's buffer.
-    let profile = json!({"display_name": "p".repeat(12 << 20), "certificate_validation": "CERTIFICATE_VALIDATION_NONE",
+    const LARGE: usize = 12 << 20;
+    let world = World::start().await;
+    let mut client = configured(&world).await;
+    let profile = json!({"display_name": "p".repeat(LARGE), "certificate_validation": "CERTIFICATE_VALIDATION_NONE",
         "verify_sni": true});
     let (status, body) = client
         .raw_json("/v2.5/api/dcf/tls-profile", profile.to_string())
@@ -316,6 +327,12 @@ async fn a_client_that_takes_nothing_of_its_response_is_cut() {
     assert_eq!(status, StatusCode::OK, "{body}");
     let cid = client.cid.clone();
     drop(client);
+    let limits = Limits {
+        connections: 4,
+        stall: SHORT,
+        ..Limits::default()
+    };
+    let world = world.restarted_with(limits).await;
     let mut stalled = Vec::new();
     for _ in 0..4 {
         let mut stream = deadline(world.stream()).await;
@@ -326,8 +343,14 @@ async fn a_client_that_takes_nothing_of_its_response_is_cut() {
         stream.flush().await.unwrap();
         stalled.push(stream);
     }
-    // All places are taken until one of them is cut.
-    deadline(still_right(&world)).await;
-    let first = stalled.remove(0);
-    assert!(rest(first).await.len() < 12 << 20);
+    // All places are taken until one of them is cut; which one is first depends on the machine.
+    still_right(&world).await;
+    let mut cut = 0;
+    for stream in stalled {
+        cut += usize::from(rest(stream).await.len() < LARGE);
+    }
+    assert!(
+        cut > 0,
+        "a place was free, but every response arrived whole"
+    );
 }

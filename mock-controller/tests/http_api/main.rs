@@ -170,15 +170,15 @@ async fn configured(world: &World) -> Connection {
     client
 }
 
-/// The state is as [`configured`] left it, and a fresh client is served.
+/// The state is as [`configured`] left it, and a fresh client is served. One that a short limit of the server cuts tries
+/// again: on a loaded machine a handshake may take longer than any limit of these tests.
 async fn still_right(world: &World) {
-    let mut client = world.client().await;
-    let accounts = client.action("action=list_accounts").await.unwrap();
-    let names: Vec<_> = accounts["account_list"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|account: &Value| account["account_name"].clone())
-        .collect();
-    assert_eq!(names, ["kept"]);
+    let names = async {
+        loop {
+            if let Some(names) = world.account_names().await {
+                return names;
+            }
+        }
+    };
+    assert_eq!(deadline(names).await, ["kept"]);
 }

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 pub(crate) const IMAGE: &str = "test.example/self";
 /// What the stand-in for the VPC's resolver answers to everything: NXDOMAIN.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn config() -> ClusterConfig {
     let gateway = Config::new(Ipv4Addr::new(203, 0, 113, 9));

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::*;
 
 /// Far beyond what a loaded machine takes; reached only by a defect.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A receiver whose lines are kept, with a wait for a number of them.
 struct Kept {
