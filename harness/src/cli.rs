@@ -193,7 +193,8 @@ pub struct UpArgs {
     /// The project's folder: holds scenarios/. Default: this folder or the nearest one above it.
     #[arg(long, value_name = "DIR", env = "CONTAINMENT_PROJECT_DIR")]
     pub project_dir: Option<PathBuf>,
-    /// Where to write the kubeconfig. Default: a file in the temporary folder.
+    /// The kubeconfig to merge cluster, user and context `containment` into until Ctrl-C. Default: a file of its own that
+    /// only this user can read, removed at Ctrl-C.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Server manifests to create and launch, by their names in scenarios/servers/.

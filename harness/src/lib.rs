@@ -45,6 +45,7 @@ pub mod evidence;
 pub mod fault;
 pub mod fuzz;
 pub mod judge;
+pub mod kubeconfig;
 pub mod lab;
 pub mod listing;
 pub mod outcome;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::cli::UpArgs;
 use crate::evidence::Recorder;
+use crate::kubeconfig::{self, Kubeconfig};
 use crate::lab::{Lab, Setup};
 use crate::run::{Error, RunContext};
 use crate::waiting::Waiting;
@@ -16,6 +17,7 @@ use crate::waiting::Waiting;
 /// # Errors
 /// When the machine can't run it or a part does not start.
 pub async fn up(args: &UpArgs, binary: PathBuf) -> Result<(), Error> {
+    Kubeconfig::check(args.kubeconfig.as_deref()).map_err(unwritten)?;
     let context = Arc::new(RunContext::interactive(
         args.project_dir.as_deref(),
         binary,
@@ -32,29 +34,31 @@ pub async fn up(args: &UpArgs, binary: PathBuf) -> Result<(), Error> {
     for name in &args.servers {
         let manifest = context.project.server(name)?;
         let server = lab.run_server(name, &manifest).await?;
+        lab.await_enforced(name).await?;
         say(&format!(
             "server {name} runs as {}/{}",
             crate::lab::RUNTIME_NAMESPACE,
             server.pod
         ))?;
     }
-    let kubeconfig = args
-        .kubeconfig
-        .clone()
-        .unwrap_or_else(|| context.folder.join("kubeconfig"));
-    std::fs::write(&kubeconfig, lab.kubeconfig())
-        .map_err(|error| Error::Setup(format!("cannot write {}: {error}", kubeconfig.display())))?;
+    let kubeconfig =
+        Kubeconfig::write(args.kubeconfig.as_deref(), &lab.kubeconfig()).map_err(unwritten)?;
     say(&format!(
         "ready after {:.2} s\n\n  export KUBECONFIG={}\n\nOrchestrator: {}\nEvidence:     {}\nCtrl-C takes it down.",
         began.elapsed().as_secs_f64(),
-        kubeconfig.display(),
+        kubeconfig.path().display(),
         lab.orchestrator_url(),
         context.folder.display(),
     ))?;
     fixtures::shutdown_signal().await;
     say("taking the cluster down ...")?;
+    let removed = kubeconfig.remove().map_err(unwritten);
     lab.finish().await;
-    Ok(())
+    removed
+}
+
+fn unwritten(error: kubeconfig::Error) -> Error {
+    Error::Setup(error.to_string())
 }
 
 fn say(text: &str) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -250,7 +251,7 @@ fn a_killed_orchestrator_is_exit_70_and_is_named() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let orchestrator = loop {
         if let Some(pid) = descendant_running(child.id(), "serve\0obot") {
             break pid;
@@ -342,4 +343,52 @@ fn the_doctor_names_gaps_and_remedies() {
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
+}
+
+/// `up` until it says where its kubeconfig is, and then Ctrl-C: what the file was like meanwhile, and its path.
+fn up(arguments: &[&str]) -> (PathBuf, u32, String) {
+    let temporary = tempfile::tempdir().unwrap();
+    let project = Project::new();
+    let mut child = project
+        .command(&[&["up"], arguments].concat())
+        .env("TMPDIR", temporary.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let path = lines
+        .by_ref()
+        .find_map(|line| Some(PathBuf::from(line.unwrap().split_once("KUBECONFIG=")?.1)));
+    let path = path.expect("it says where its kubeconfig is");
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    let text = std::fs::read_to_string(&path).unwrap();
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest:?}");
+    (path, mode, text)
+}
+
+#[test]
+fn the_kubeconfig_of_up_is_private_and_gone_with_it() {
+    let (path, mode, text) = up(&[]);
+    assert!(text.contains("token"), "{text}");
+    assert_eq!(mode, 0o600);
+    assert!(!path.parent().unwrap().exists(), "{}", path.display());
+}
+
+#[test]
+fn a_kubeconfig_of_the_user_is_merged_into_and_is_as_before_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
+    let before = "apiVersion: v1\nkind: Config\nclusters:\n- name: prod\n  cluster:\n    server: https://prod.test\n\
+        users: []\ncontexts:\n- name: prod\n  context:\n    cluster: prod\n    user: me\ncurrent-context: prod\n";
+    std::fs::write(&path, before).unwrap();
+    let (_, mode, text) = up(&["--kubeconfig", path.to_str().unwrap()]);
+    assert_eq!(mode, 0o600);
+    for word in ["https://prod.test", "current-context: containment"] {
+        assert!(text.contains(word), "{text}");
+    }
+    let parsed = |text: &str| serde_yaml::from_str::<serde_yaml::Value>(text).unwrap();
+    let after = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(parsed(&after), parsed(before));
 }
