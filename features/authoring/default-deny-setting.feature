@@ -11,8 +11,10 @@ Feature: The platform's default, and a server that says otherwise
     And the orchestrator runs the server "notes", which says nothing about egress
     When the pod of "browser" requests "https://api.unlisted-service.test/"
     Then the request completes and the gateway logged the permit
+    When as a control, the pod of "browser" requests "https://api.weather-service.test/"
+    Then the control passes
     When the pod of "notes" requests "https://api.unlisted-service.test/"
-    Then the request is blocked by the rule "deny-all-external" of "notes"
+    Then the request is blocked by the server's own policy
 
   @AUT-14
   Scenario: What flipping the default-deny setting does to servers that exist

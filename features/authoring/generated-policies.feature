@@ -20,6 +20,6 @@ Feature: A list becomes a policy, and the policy becomes a firewall policy
     Then the policy provider is an installed release, and its pod is ready
 
   @AUT-15
-  Scenario: A policy that selects nothing is refused aloud
+  Scenario: A policy that selects nothing is refused, and the reason is given
     When a policy without a selector is written into the orchestrator's storage, and then one with a selector
     Then only the second becomes a firewall policy, and the provider says why the first does not

@@ -7,11 +7,11 @@ Feature: A rejected update changes nothing
   Scenario: A rejected update leaves manifest, policy, pod and enforcement as they were
     Given the firewall denies and logs what no policy permits
     And the orchestrator runs the server "weather", whose list holds "api.weather-service.test"
-    When the pod of "weather" requests "https://api.weather-service.test/"
-    Then the request completes and the gateway logged the permit
+    When as a control, the pod of "weather" requests "https://api.weather-service.test/"
+    Then the control passes
     When a user asks for the list "collect.pkg-telemetry.test, 192.0.2.66" of "weather"
     Then the update is rejected for "egressDomains[1]", and nothing about "weather" has changed
     When the pod of "weather" requests "https://api.weather-service.test/"
     Then the request completes and the gateway logged the permit
     When the pod of "weather" requests "https://collect.pkg-telemetry.test/"
-    Then the request is blocked by the rule "deny-all-external" of "weather"
+    Then the request is blocked by the server's own policy

@@ -17,6 +17,6 @@ Feature: A compromised dependency cannot carry patient records out
     Then the tool call succeeds
     And the EHR "fhir.stolaf-hospital.test" holds the patient record
     And the gateway logged the permit of that request
-    And each attempt to reach "collect.pkg-telemetry.test" is blocked, from the call on by the rule "deny-all-external" of "ehr-sync"
+    And each attempt to reach "collect.pkg-telemetry.test" is blocked, from the call on by the server's own policy
     And each denial is logged and traces to the server "ehr-sync"
     And the canary was seen nowhere but at "fhir.stolaf-hospital.test"

@@ -20,7 +20,7 @@ Feature: A server that is an npm package, with a hostile package below it
     Then the tool call succeeds
     And the EHR "fhir.stolaf-hospital.test" holds the patient record
     And the gateway logged the permit of that request
-    And each attempt to reach "collect.pkg-telemetry.test", from the install script's on, is blocked by the rule "deny-all-external" of "ehr-sync-npx"
+    And each attempt to reach "collect.pkg-telemetry.test", from the install script's on, is blocked by the server's own policy
     And each denial is logged and traces to the server "ehr-sync-npx"
     And the canary was seen nowhere but at "fhir.stolaf-hospital.test"
 
@@ -30,9 +30,9 @@ Feature: A server that is an npm package, with a hostile package below it
   Scenario: Without the package registry in its list an npx server does not start, with it it does
     When the orchestrator launches the server "ehr-sync-npx" with the list "fhir.stolaf-hospital.test"
     Then the server "ehr-sync-npx" does not start, as npm gets no package
-    When the pod of "ehr-sync-npx" requests "https://fhir.stolaf-hospital.test/"
-    Then the request completes and the gateway logged the permit
-    And each request of npm to "registry.npm-mirror.test" is blocked by the rule "deny-all-external" of "ehr-sync-npx" and traces to it
+    When as a control, the pod of "ehr-sync-npx" requests "https://fhir.stolaf-hospital.test/"
+    Then the control passes
+    And each request of npm to "registry.npm-mirror.test" is blocked by the server's own policy and traces to the server "ehr-sync-npx"
     When the list of "ehr-sync-npx" becomes "fhir.stolaf-hospital.test, registry.npm-mirror.test"
     Then "https://registry.npm-mirror.test/" becomes reachable from "ehr-sync-npx" within the stated bound
     When the orchestrator restarts the server "ehr-sync-npx"

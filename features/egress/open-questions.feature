@@ -9,8 +9,8 @@ Feature: Open questions
   @EGR-09
   Scenario: Does a leading wildcard match across several labels?
     Given the orchestrator runs the server "portal", whose list holds "*.stolaf-hospital.test, api.weather-service.test"
-    When the pod of "portal" requests "https://www.stolaf-hospital.test/"
-    Then the request completes and the gateway logged the permit
+    When as a control, the pod of "portal" requests "https://www.stolaf-hospital.test/"
+    Then the control passes
     When the pod of "portal" requests "https://eu.api.stolaf-hospital.test/"
     Then it is recorded of each whether it passes: "does *.stolaf-hospital.test match two labels?"
     # A neighbour of that question: the vendor compares the Host header where there is no ClientHello.
@@ -28,6 +28,8 @@ Feature: Open questions
       | tls      | api.unlisted-service.test  | 443  |
       | tls      | collect.pkg-telemetry.test | 443  |
     Then each of them completes and the gateway logged the permit
+    When as a control, the pod of "notes" requests "https://api.weather-service.test/"
+    Then the control passes
     When the pod of "notes" tries each of
       | protocol           | destination                | port |
       | tls without a name | api.weather-service.test   | 443  |
@@ -42,8 +44,8 @@ Feature: Open questions
   @EGR-27
   Scenario: Is a connection cut that was open before its domain was removed?
     Given the orchestrator runs the server "portal", whose list holds "*.stolaf-hospital.test, api.weather-service.test"
-    When the pod of "portal" requests "https://api.weather-service.test/"
-    Then the request completes and the gateway logged the permit
+    When as a control, the pod of "portal" requests "https://api.weather-service.test/"
+    Then the control passes
     When the pod of "portal" keeps a connection to "api.weather-service.test" open and goes on asking
     And the list of "portal" becomes "*.stolaf-hospital.test"
     Then "https://api.weather-service.test/" stops being reachable from "portal" within the stated bound
@@ -53,8 +55,8 @@ Feature: Open questions
   Scenario: The same where the gateway decides live sessions anew
     Given the gateway decides live sessions anew after a change of policy
     And the orchestrator runs the server "portal", whose list holds "*.stolaf-hospital.test, api.weather-service.test"
-    When the pod of "portal" requests "https://api.weather-service.test/"
-    Then the request completes and the gateway logged the permit
+    When as a control, the pod of "portal" requests "https://api.weather-service.test/"
+    Then the control passes
     When the pod of "portal" keeps a connection to "api.weather-service.test" open and goes on asking
     And the list of "portal" becomes "*.stolaf-hospital.test"
     Then "https://api.weather-service.test/" stops being reachable from "portal" within the stated bound

@@ -11,13 +11,15 @@ Feature: Enforcement outlives the parts that ordered it
   Scenario: The policy controller stops, and catches up when it starts again
     Given the orchestrator runs the server "portal", whose list holds "*.stolaf-hospital.test, api.weather-service.test"
     And the policy of "weather" is enforced
+    When as a control, the pod of "weather" requests "https://api.weather-service.test/"
+    Then the control passes
     When the policy controller stops
     And the pod of "weather" requests "https://api.weather-service.test/"
     Then the request completes and the gateway logged the permit
     When the list of "weather" becomes "api.weather-service.test, api.unlisted-service.test"
     And the orchestrator deletes the server "portal"
     And the pod of "weather" requests "https://api.unlisted-service.test/"
-    Then the request is blocked by the rule "deny-all-external" of "weather"
+    Then the request is blocked by the server's own policy
 
     When the policy controller starts again
     Then "https://api.unlisted-service.test/" becomes reachable from "weather" within the stated bound
@@ -33,11 +35,13 @@ Feature: Enforcement outlives the parts that ordered it
       | protocol | destination       | port |
       | tls      | api.anthropic.com | 443  |
     Then each of them completes and the gateway logged the permit
+    When as a control, the pod of "weather" requests "https://api.weather-service.test/"
+    Then the control passes
     When the orchestrator stops
     And the pod of "weather" requests "https://api.weather-service.test/"
     Then the request completes and the gateway logged the permit
     When the pod of "weather" requests "https://api.unlisted-service.test/"
-    Then the request is blocked by the rule "deny-all-external" of "weather"
+    Then the request is blocked by the server's own policy
 
     When the orchestrator starts again
     Then the orchestrator still knows the server "weather"
@@ -49,7 +53,7 @@ Feature: Enforcement outlives the parts that ordered it
       | protocol | destination               | port |
       | tls      | api.anthropic.com         | 443  |
       | tls      | api.unlisted-service.test | 443  |
-    Then each of them is blocked by the rule "deny-all-external" of "weather"
+    Then each of them is blocked by the server's own policy
     When the list of "weather" becomes "api.weather-service.test, api.unlisted-service.test"
     Then "https://api.unlisted-service.test/" becomes reachable from "weather" within the stated bound
     And the policy of "weather" is still the one that was enforced before
@@ -57,8 +61,8 @@ Feature: Enforcement outlives the parts that ordered it
   # A gateway without a policy may have no rule to name in its log, so that this is judged by packets alone.
   @EGR-01 @EGR-38
   Scenario: The gateway restarts under load and stays closed
-    When the pod of "weather" requests "https://api.weather-service.test/"
-    Then the request completes and the gateway logged the permit
+    When as a control, the pod of "weather" requests "https://api.weather-service.test/"
+    Then the control passes
     When the gateway restarts while the pod of "weather" keeps trying each of
       | protocol | destination                | port |
       | tls      | collect.pkg-telemetry.test | 443  |

@@ -2,7 +2,7 @@
 Feature: Three tiers, in order
   An administrator's permits come first (Tier 1), then each server's own policy, then the default action. What
   stands in front wins: a permit of Tier 1 opens what a server's policy denies, and the default action only
-  decides what nobody else did.
+  decides on what no rule before it matched.
 
   Background:
     Given the firewall denies and logs what no policy permits
@@ -17,16 +17,18 @@ Feature: Three tiers, in order
       | protocol           | destination                 | port |
       | tls                | partner.clearing-house.test | 443  |
       | tls                | 198.51.100.31               | 443  |
-    Then each of them passes by the rule "allow-partner"
+    Then each of them passes by the permits "partner" of Tier 1
     When the pod "stray" requests "https://partner.clearing-house.test/"
-    Then the request passes by the rule "allow-partner"
+    Then the request passes by the permits "partner" of Tier 1
     When the pod of "weather" requests "https://api.weather-service.test/"
-    Then the request passes by the rule "allow-approved-egress"
+    Then the request passes by the server's own policy
+    When as a control, the pod of "weather" requests "https://api.weather-service.test/"
+    Then the control passes
     When the pod of "vault" tries each of
       | protocol | destination              | port |
       | tls      | api.weather-service.test | 443  |
       | tls      | 198.51.100.20            | 443  |
-    Then each of them is blocked by the rule "deny-all-external" of "vault"
+    Then each of them is blocked by the server's own policy
     When the pod "stray" requests "https://api.weather-service.test/"
     Then the request is blocked by the default action
 
@@ -35,8 +37,8 @@ Feature: Three tiers, in order
     Given Tier 1 of the firewall holds the permits "orchestrator"
     And the orchestrator runs the server "weather", whose list holds "api.weather-service.test"
     And a pod "stray" runs in the servers' namespace without any policy
-    When the pod of "weather" requests "https://api.weather-service.test/"
-    Then the request completes and the gateway logged the permit
+    When as a control, the pod of "weather" requests "https://api.weather-service.test/"
+    Then the control passes
     And the default action is a rule of its own: it denies, it logs, and it is in no policy list
     When the pod "stray" tries each of
       | protocol | destination              | port |
@@ -51,13 +53,15 @@ Feature: Three tiers, in order
     And Tier 1 of the firewall holds the permits "api-server"
     And the orchestrator runs the server "weather", whose list holds "api.weather-service.test"
     When the pod of "weather" calls the Kubernetes API through its ClusterIP
-    Then the API server answers, by the rule "allow-api-server" and without a server name
+    Then the API server answers, by the permits "api-server" of Tier 1 and without a server name
+    When as a control, the pod of "weather" requests "https://api.weather-service.test/"
+    Then the control passes
     When the permits "api-server" are taken off Tier 1 of the firewall
     And the pod of "weather" calls the Kubernetes API through its ClusterIP
-    Then the request is blocked by the rule "deny-all-external" of "weather"
+    Then the request is blocked by the server's own policy
     When Tier 1 of the firewall holds the permits "api-server" again
     And the pod of "weather" calls the Kubernetes API through its ClusterIP
-    Then the API server answers, by the rule "allow-api-server" and without a server name
+    Then the API server answers, by the permits "api-server" of Tier 1 and without a server name
 
   @EGR-02 @EGR-04 @EGR-18 @EGR-22
   Scenario: The orchestrator's permits do not leak to MCP servers
@@ -69,25 +73,29 @@ Feature: Three tiers, in order
       | tls      | github.com                | 443  |
       | tls      | raw.githubusercontent.com | 443  |
       | tls      | charts.obot.ai            | 443  |
-    Then each of them passes by the rule "allow-orchestrator-egress"
+    Then each of them passes by the permits "orchestrator" of Tier 1
+    When as a control, the pod of "weather" requests "https://api.weather-service.test/"
+    Then the control passes
     When the pod of "weather" tries each of
       | protocol | destination               | port |
       | tls      | api.anthropic.com         | 443  |
       | tls      | github.com                | 443  |
       | tls      | raw.githubusercontent.com | 443  |
       | tls      | charts.obot.ai            | 443  |
-    Then each of them is blocked by the rule "deny-all-external" of "weather"
+    Then each of them is blocked by the server's own policy
 
   @EGR-23 @EGR-24
   Scenario Outline: Cluster infrastructure on <cloud> is reachable, and so is a bucket that the attacker owns there
     Given Tier 1 of the firewall holds the permits "infrastructure-<cloud>"
     And the orchestrator runs the server "vault", which denies all egress
     When the node requests every domain of "infrastructure-<cloud>" over TLS
-    Then each request of the node passes by the rule "allow-<cloud>-infrastructure"
+    Then each request of the node passes by the permits "infrastructure-<cloud>" of Tier 1
     When the pod of "vault" requests every domain of "infrastructure-<cloud>" over TLS
-    Then each of them passes by the rule "allow-<cloud>-infrastructure"
+    Then each of them passes by the permits "infrastructure-<cloud>" of Tier 1
+    When as a control, the pod of "vault" requests "https://charts.obot.ai/"
+    Then the control passes
     When the pod of "vault" requests "https://<bucket>/"
-    Then it is blocked by the rule "deny-all-external" of "vault", or a finding that "<control>" compensates for
+    Then it is blocked by the server's own policy, or a finding that "<control>" compensates for
 
     Examples:
       | cloud | bucket                                  | control                                                                                       |

@@ -1,7 +1,7 @@
 @platform
 Feature: The gateway stands in the path, and sees who sends
-  Whatever a policy says, it says it to a gateway. What goes around it, or comes to it under another's address, is decided
-  by nobody.
+  A policy is enforced by the gateway alone. It decides on nothing that goes around it, and not by a pod's policy where
+  the pod's address is hidden.
 
   @PLT-01 @PLT-08
   Scenario: What leaves a pod passes the gateway, under the pod's own address
@@ -12,6 +12,8 @@ Feature: The gateway stands in the path, and sees who sends
     Then the request passes by the canary's own rule
     And the far end saw the gateway's address
     And the gateway sees the pods' own addresses
+    When as a control, the pod "canary" requests "https://echo.reflector.test/"
+    Then the control passes
     When the pod "canary" requests "https://api.unlisted-service.test/"
     Then the request is blocked by the canary's own rule
     When the pod "stray" requests "https://api.unlisted-service.test/"
@@ -23,6 +25,6 @@ Feature: The gateway stands in the path, and sees who sends
     And a canary policy lets the pod "canary" reach "echo.reflector.test" alone
     When the pod "canary" requests "https://echo.reflector.test/"
     Then the request passes by the canary's own rule
-    When somebody switches the feature "k8s_dcf_policies" off
+    When an administrator switches the feature "k8s_dcf_policies" off
     And the pod "canary" requests "https://echo.reflector.test/"
-    Then that the feature "k8s_dcf_policies" is off is named, and no policy is blamed
+    Then the feature "k8s_dcf_policies" is named as off, and no policy is blamed

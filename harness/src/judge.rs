@@ -24,8 +24,10 @@
 //! | [`list`]         | that a FirewallPolicy equals a server's list                         |
 //! | [`lookups`]      | that no data leaves in the labels of names                           |
 //! | [`open_question`] | what the system's answer to an open question is                    |
+//! | [`attack`]      | that the attack of a dependency happened                             |
 //! | [`spread`]      | that a canary is where it may be, and nowhere else                   |
 //! | [`authoring`]   | what the orchestrator accepts and generates                          |
+//! | [`policy_object`] | what becomes of policy objects that are changed by hand              |
 //! | [`update`]      | that a policy change took effect in time                             |
 //! | [`model`]       | that flows come to what the documents say, hundreds at once          |
 //! | [`governed`]    | that a Pod was under its policy from its first packet                |
@@ -34,6 +36,7 @@
 //! | [`burst`]        | (how long Pods that start together run before their policies)        |
 //! | [`trace`]       | that nothing is left of what was removed                             |
 
+pub mod attack;
 pub mod authoring;
 pub mod burst;
 mod correlate;
@@ -53,6 +56,7 @@ pub mod observation;
 pub mod open_question;
 pub mod permit;
 pub mod platform;
+pub mod policy_object;
 pub mod replacement;
 pub mod restart;
 pub mod result;
@@ -96,6 +100,34 @@ impl Check {
             requirements: requirements.iter().map(|&id| id.to_owned()).collect(),
             ..Self::default()
         }
+    }
+
+    /// Its result where one fact decides.
+    fn stated(
+        &self,
+        outcome: crate::outcome::Outcome,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> CheckResult {
+        let ids: Vec<&str> = self.requirements.iter().map(String::as_str).collect();
+        CheckResult {
+            kind: self.kind.clone(),
+            attempt: self.attempt.clone(),
+            ..CheckResult::stated(self.name.clone(), &ids, outcome, expected, found)
+        }
+    }
+
+    /// A residual risk that was shown.
+    fn finding(
+        &self,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+        compensating_control: &str,
+    ) -> CheckResult {
+        let mut result = self.stated(crate::outcome::Outcome::Finding, expected, found);
+        let compensation = format!("compensating control: {compensating_control}");
+        result.reasons.push(compensation);
+        result
     }
 }
 

@@ -8,6 +8,7 @@ pub mod agent;
 mod authoring;
 mod batch;
 mod crafted;
+mod enforcement;
 pub mod lifecycle;
 pub mod orchestrator;
 pub mod package;
@@ -161,6 +162,8 @@ pub struct Lab {
     probes: Vec<RunningProbe>,
     /// Connections that are held open over several steps.
     sessions: Vec<RunningProbe>,
+    /// Sessions of agents.
+    agents: Vec<agent::Session>,
     cancel: CancellationToken,
     tasks: TaskTracker,
 }
@@ -200,6 +203,7 @@ impl Lab {
             replacements: 0,
             probes: Vec::new(),
             sessions: Vec::new(),
+            agents: Vec::new(),
             cancel,
             tasks,
         };
@@ -288,26 +292,28 @@ impl Lab {
         Ok(accepted)
     }
 
-    /// An agent calls a tool through the orchestrator. A failure of the call is recorded, not returned.
+    /// An agent calls a tool through the orchestrator; its session stays open until the scenario ends. A failure of the
+    /// call is recorded, not returned.
     ///
     /// # Errors
     /// Only when the call outlives its deadline.
     pub async fn call_tool(
-        &self,
+        &mut self,
         name: &str,
         tool: &str,
         arguments: Map<String, Value>,
     ) -> Result<ToolCall, Error> {
         let url = self.orchestrator.connect_url(&self.server(name)?.id);
         let began = std::time::Instant::now();
-        let answer = self
-            .waiting
-            .until(
-                format!("the answer to {tool:?}"),
-                self.context.deadlines.tool_call,
-                agent::call_tool(&url, tool, arguments),
-            )
-            .await?;
+        let called = async {
+            let session = agent::Session::open(&url).await?;
+            let answer = session.call_tool(tool, arguments).await;
+            self.agents.push(session);
+            answer
+        };
+        let what = format!("the answer to {tool:?}");
+        let deadline = self.context.deadlines.tool_call;
+        let answer = self.waiting.until(what, deadline, called).await?;
         let (succeeded, detail) = match answer {
             Ok(answer) => (!answer.is_error, answer.text),
             Err(error) => (false, error.to_string()),
@@ -561,7 +567,9 @@ impl Lab {
         }
         self.cancel.cancel();
         self.tasks.close();
+        let agents = std::mem::take(&mut self.agents);
         let teardown = async {
+            futures::future::join_all(agents.into_iter().map(agent::Session::close)).await;
             self.tasks.wait().await;
             self.cluster.shutdown().await;
         };

@@ -107,7 +107,9 @@ pub struct Scene {
     pub setup: Setup,
     /// Labels of the attempts that the last When step made.
     pub attempts: Vec<String>,
-    /// The last request that was proven to pass: the positive control of the denials after it.
+    /// The server, or the Pod without one, that made them.
+    pub sender: Option<String>,
+    /// The last request that a step called a control and that was proven to pass: the control of the denials after it.
     pub control: Option<Control>,
     /// How many probes were sent; keeps labels apart.
     pub probes_sent: u32,
@@ -121,6 +123,8 @@ pub struct Scene {
     pub change: Option<Change>,
     /// What the steps about manifests and policies hand to one another.
     pub authoring: Authoring,
+    /// Results about flows that were drawn from a seed, for the step that speaks of them.
+    pub drawn: Option<Vec<CheckResult>>,
     /// What happened to parts of the system.
     pub life: Life,
     /// Queries to cluster DNS.
@@ -229,6 +233,7 @@ impl World {
             requirements,
             setup: Setup::default(),
             attempts: Vec::new(),
+            sender: None,
             control: None,
             probes_sent: 0,
             canary: None,
@@ -236,6 +241,7 @@ impl World {
             permit_log: None,
             change: None,
             authoring: Authoring::default(),
+            drawn: None,
             life: Life::default(),
             lookups: Lookups::default(),
             replaced: Replaced::default(),

@@ -21,7 +21,7 @@ mod seeded;
 mod status;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -83,8 +83,8 @@ pub struct Push {
     /// The policy objects that failed closed, and why.
     #[serde(serialize_with = "pairs")]
     pub rejected: BTreeMap<ObjectRef, String>,
-    /// The pod addresses it was resolved against.
-    pub addresses: BTreeSet<IpAddr>,
+    /// The pod addresses it was resolved against, with the pod (`namespace/name`) that each belongs to.
+    pub addresses: BTreeMap<IpAddr, String>,
 }
 
 /// What a uuid in a log record stands for.
@@ -344,7 +344,13 @@ impl Controller {
             .clusters
             .values()
             .flat_map(|cluster| &cluster.pods);
-        let addresses = pods.flat_map(|pod| pod.addresses.iter().copied()).collect();
+        let addresses = pods
+            .flat_map(|pod| {
+                let name = format!("{}/{}", pod.namespace, pod.name);
+                let own = pod.addresses.iter();
+                own.map(move |address| (*address, name.clone()))
+            })
+            .collect();
         let took = start.elapsed();
         tracing::debug!(
             generation,

@@ -104,8 +104,8 @@ pub enum Event {
         at: Timestamp,
         /// The policy objects in it, as `namespace/name`.
         objects: BTreeSet<String>,
-        /// The Pod addresses it was resolved against.
-        addresses: BTreeSet<IpAddr>,
+        /// The Pod addresses it was resolved against, with the Pod (`namespace/name`) that each belongs to.
+        addresses: BTreeMap<IpAddr, String>,
     },
     /// Names of the rules that uuids in the gateway's log stand for, as the controller exports
     /// them. Later events add to earlier ones: a rule that is gone may still be in the log.

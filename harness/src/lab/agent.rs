@@ -5,6 +5,7 @@
 
 use rmcp::ServiceExt;
 use rmcp::model::CallToolRequestParams;
+use rmcp::service::{RoleClient, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use serde_json::{Map, Value};
@@ -49,60 +50,73 @@ pub struct ToolAnswer {
     pub text: String,
 }
 
-/// One session: initialize, tools/list, tools/call of `tool`, close.
+/// One session of an agent: initialized, open until [`Session::close`].
 ///
-/// # Errors
-/// Any failure of the protocol; a tool's own failure is a value ([`ToolAnswer::is_error`]).
-pub async fn call_tool(
-    url: &str,
-    tool: &str,
-    arguments: Map<String, Value>,
-) -> Result<ToolAnswer, Error> {
-    let transport = StreamableHttpClientTransport::with_client(
-        http_client(url),
-        StreamableHttpClientTransportConfig::with_uri(url),
-    );
-    let session =
-        ().serve(transport)
-            .await
-            .map_err(|error| Error::Initialize {
-                url: url.to_owned(),
-                reason: error.to_string(),
-            })?;
-    let offered: Vec<String> = session
-        .list_all_tools()
-        .await
-        .map_err(|error| Error::Request {
-            request: "tools/list",
+/// It outlives the call, as that of a real agent does. A server behind the stdio wrapper has a process per session: what
+/// the process still does in the background after the answer ends with the session.
+#[derive(Debug)]
+pub struct Session(RunningService<RoleClient, ()>);
+
+impl Session {
+    /// Connects and initializes.
+    ///
+    /// # Errors
+    /// [`Error::Initialize`].
+    pub async fn open(url: &str) -> Result<Self, Error> {
+        let transport = StreamableHttpClientTransport::with_client(
+            http_client(url),
+            StreamableHttpClientTransportConfig::with_uri(url),
+        );
+        let session = ().serve(transport).await;
+        session.map(Self).map_err(|error| Error::Initialize {
+            url: url.to_owned(),
             reason: error.to_string(),
-        })?
-        .into_iter()
-        .map(|tool| tool.name.into_owned())
-        .collect();
-    if !offered.iter().any(|name| name == tool) {
-        return Err(Error::NoSuchTool {
-            wanted: tool.to_owned(),
-            offered,
-        });
+        })
     }
-    let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
-    let result = session
-        .call_tool(request)
-        .await
-        .map_err(|error| Error::Request {
-            request: "tools/call",
-            reason: error.to_string(),
-        })?;
-    let text = result
-        .content
-        .iter()
-        .filter_map(|block| block.as_text().map(|text| text.text.clone()))
-        .collect::<Vec<_>>();
-    let answer = ToolAnswer {
-        is_error: result.is_error.unwrap_or(false),
-        text: text.join("\n"),
-    };
-    // Closing is a courtesy to the server; the answer is already here.
-    let _ = session.cancel().await;
-    Ok(answer)
+
+    /// tools/list, then tools/call of `tool`.
+    ///
+    /// # Errors
+    /// Any failure of the protocol; a tool's own failure is a value ([`ToolAnswer::is_error`]).
+    pub async fn call_tool(
+        &self,
+        tool: &str,
+        arguments: Map<String, Value>,
+    ) -> Result<ToolAnswer, Error> {
+        let failed = |request: &'static str| {
+            move |error: rmcp::ServiceError| Error::Request {
+                request,
+                reason: error.to_string(),
+            }
+        };
+        let listed = self.0.list_all_tools().await;
+        let listed = listed.map_err(failed("tools/list"))?;
+        let offered: Vec<String> = listed
+            .into_iter()
+            .map(|tool| tool.name.into_owned())
+            .collect();
+        if !offered.iter().any(|name| name == tool) {
+            return Err(Error::NoSuchTool {
+                wanted: tool.to_owned(),
+                offered,
+            });
+        }
+        let request = CallToolRequestParams::new(tool.to_owned()).with_arguments(arguments);
+        let result = self.0.call_tool(request).await;
+        let result = result.map_err(failed("tools/call"))?;
+        let text = result
+            .content
+            .iter()
+            .filter_map(|block| block.as_text().map(|text| text.text.clone()))
+            .collect::<Vec<_>>();
+        Ok(ToolAnswer {
+            is_error: result.is_error.unwrap_or(false),
+            text: text.join("\n"),
+        })
+    }
+
+    /// Ends the session. A server that no longer answers has ended it by itself.
+    pub async fn close(self) {
+        drop(self.0.cancel().await);
+    }
 }

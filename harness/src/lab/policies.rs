@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 
 use super::lifecycle::{LOOK_AGAIN, SERVER_LABEL, unwatched};
 use super::{Error, Lab, RUNTIME_NAMESPACE};
-use crate::evidence::Event;
 use crate::judge::list::equals;
-use crate::waiting::TimedOut;
+use crate::judge::policy_object::PolicyState;
 
 impl Lab {
     /// FirewallPolicies that belong to a server.
@@ -59,42 +58,6 @@ impl Lab {
         let wanted = |object: &DynamicObject| is_enforced(object) && equals(&json!(object), list);
         self.await_policy(&policy, wanted).await?;
         self.firewall_policies_of(name).await
-    }
-
-    /// Waits until the gateway enforces the policy of a server for the address of its Pod.
-    ///
-    /// # Errors
-    /// When it does not in time.
-    pub async fn await_in_force(&self, name: &str) -> Result<(), Error> {
-        if self.is_in_force(name).await? {
-            return Ok(());
-        }
-        let what = format!("the policy of {name:?} to be enforced for its Pod");
-        let waited = self.context.deadlines.policy_enforced;
-        Err(TimedOut { what, waited }.into())
-    }
-
-    /// [`Lab::await_in_force`] where in vain is an answer, too: whether it came.
-    ///
-    /// # Errors
-    /// When the server has no enforced FirewallPolicy, or it can't be waited for.
-    pub async fn is_in_force(&self, name: &str) -> Result<bool, Error> {
-        let policy = self.firewall_policy_of(name).await?;
-        let object = format!("{RUNTIME_NAMESPACE}/{}", policy.name_any());
-        let address = self.pod_fact(&self.server(name)?.pod).await?.address;
-        let what = format!("the policy of {name:?} to be enforced for its Pod");
-        let deadline = self.context.deadlines.policy_enforced;
-        let pushed = |event: &Event| {
-            matches!(event, Event::PolicyPushed { objects, addresses, .. }
-                if objects.contains(&object) && addresses.contains(&address))
-        };
-        self.saw(what, deadline, |events| {
-            events
-                .iter()
-                .any(|recorded| pushed(&recorded.event))
-                .then_some(())
-        })
-        .await
     }
 
     /// Replaces the spec of a FirewallPolicy by hand; the answer is the object as the API server took it.
@@ -200,6 +163,17 @@ impl Lab {
 pub fn is_enforced(object: &DynamicObject) -> bool {
     object.metadata.generation.is_some()
         && object.data["status"]["lastReconciledGeneration"].as_i64() == object.metadata.generation
+}
+
+/// The facts of an object that the judge looks at.
+pub fn state_of(object: &DynamicObject) -> PolicyState {
+    PolicyState {
+        name: object.name_any(),
+        uid: object.uid().unwrap_or_default(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        spec: object.data["spec"].clone(),
+        enforced: is_enforced(object),
+    }
 }
 
 pub(super) fn firewall_policy_kind() -> ApiResource {

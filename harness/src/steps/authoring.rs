@@ -297,7 +297,9 @@ async fn list_is_written_as(world: &mut World, server: String, step: &gherkin::S
                 .server(&server)
                 .map_err(crate::lab::Error::from)?
                 .with_egress_domains(&written);
-            scene.lab().await?.run_server(&server, &manifest).await?;
+            let lab = scene.lab().await?;
+            lab.run_server(&server, &manifest).await?;
+            lab.await_enforced(&server).await?;
             scene.authoring.written = written;
             Ok(())
         })

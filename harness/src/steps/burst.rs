@@ -71,10 +71,10 @@ impl Scene {
         let pod = lab.pod_fact(&lab.server(server)?.pod).await?;
         let policy = lab.firewall_policy_of(server).await?.name_any();
         // In vain is no error here: a policy that never came is an answer.
-        lab.is_in_force(server).await?;
+        lab.await_enforced(server).await?;
         let object = format!("{RUNTIME_NAMESPACE}/{policy}");
         let enforced_at = self.first_push(
-            |objects, addresses| objects.contains(&object) && addresses.contains(&pod.address),
+            |objects, addresses| objects.contains(&object) && addresses.contains_key(&pod.address),
             Timestamp::MIN,
         );
         Ok(Started { pod, enforced_at })

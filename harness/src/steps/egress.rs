@@ -10,7 +10,7 @@ use crate::judge::{Attempt, RuleExpectation};
 use crate::lab::{ORCHESTRATOR_NAMESPACE, Probe, RUNTIME_NAMESPACE};
 use crate::world::{Failure, Scene, Step, World};
 
-#[when(expr = "the pod of {string} requests {string}")]
+#[when(regex = r#"^(?:as a control, )?the pod of "([^"]*)" requests "([^"]*)"$"#)]
 async fn server_requests(
     world: &mut World,
     server: String,
@@ -26,7 +26,7 @@ async fn server_requests(
         .await
 }
 
-#[when(expr = "the pod {string} requests {string}")]
+#[when(regex = r#"^(?:as a control, )?the pod "([^"]*)" requests "([^"]*)"$"#)]
 async fn pod_requests(world: &mut World, pod: String, url: String, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {
@@ -101,29 +101,41 @@ async fn requests_complete(world: &mut World, step: &gherkin::Step) -> Step {
         .await
 }
 
-#[then(regex = r#"^(?:the request|each of them) passes by the rule "([^"]*)"$"#)]
-async fn requests_pass_by(world: &mut World, rule: String, step: &gherkin::Step) -> Step {
+#[then(expr = "the control passes")]
+async fn control_passes(world: &mut World, step: &gherkin::Step) -> Step {
     world
-        .act(step, async |scene| {
-            let rule = RuleExpectation::Named {
-                rule,
-                of_server: None,
-            };
-            scene.all_pass(&rule).await
-        })
+        .act(step, async |scene| scene.control_passes().await)
         .await
 }
 
-#[then(regex = r#"^(?:the request|each of them) is blocked by the rule "([^"]*)" of "([^"]*)"$"#)]
-async fn blocked_by_rule(
+#[then(regex = r#"^(?:the request|each of them) passes by the permits "([^"]*)" of Tier 1$"#)]
+async fn requests_pass_by_tier_one(
     world: &mut World,
-    rule: String,
-    server: String,
+    permits: String,
     step: &gherkin::Step,
 ) -> Step {
     world
         .act(step, async |scene| {
-            scene.all_blocked(Rule::of_server(&rule, &server)).await
+            scene.all_pass(&scene.tier_one_rule(&permits)?).await
+        })
+        .await
+}
+
+#[then(regex = "^(?:the request|each of them) passes by the server's own policy$")]
+async fn requests_pass_by_own_policy(world: &mut World, step: &gherkin::Step) -> Step {
+    world
+        .act(step, async |scene| {
+            scene.all_pass(&Rule::own_permit(scene.sender()?)).await
+        })
+        .await
+}
+
+#[then(regex = "^(?:the request|each of them) is blocked by the server's own policy$")]
+async fn blocked_by_own_policy(world: &mut World, step: &gherkin::Step) -> Step {
+    world
+        .act(step, async |scene| {
+            let rule = Rule::own_denial(scene.sender()?);
+            scene.all_blocked(rule).await
         })
         .await
 }
@@ -244,6 +256,7 @@ impl Scene {
         probes: &[Probe],
     ) -> Step {
         self.attempts.clear();
+        self.sender = Some(who.to_owned());
         for probe in probes {
             self.probes_sent += 1;
             let label = format!("{who} -> {} #{}", probe.describe(), self.probes_sent);
@@ -264,6 +277,16 @@ impl Scene {
                 other.len()
             ))),
         }
+    }
+
+    /// The server, or the Pod without one, whose attempts the next Then steps are about.
+    pub(super) fn sender(&self) -> Result<&str, Failure> {
+        let sender = self.sender.as_deref();
+        sender.ok_or_else(|| {
+            Failure::Scenario(
+                "the step speaks of a server's policy, but no server sent anything".to_owned(),
+            )
+        })
     }
 
     /// The attempts of the last When step. None at all would make every sentence about them true.

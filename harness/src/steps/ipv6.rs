@@ -57,7 +57,7 @@ async fn collector_is_up(world: &mut World, host: String, step: &gherkin::Step) 
         .await
 }
 
-#[when(expr = "the pod of {string} tries each of over IPv6")]
+#[when(expr = "the pod of {string} tries over IPv6 each of")]
 async fn tries_each_over_ipv6(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     let table = step.table.clone();
     world

@@ -9,6 +9,7 @@ use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 
 use super::restart::Outage;
+use super::tamper::Trials;
 use crate::evidence::{Event, Measurement};
 use crate::judge::{
     CheckResult, GovernedClaim, NoTraceClaim, RuleExpectation, judge_governed, judge_no_trace,
@@ -24,6 +25,10 @@ pub struct Life {
     replaced: BTreeMap<String, Replaced>,
     /// FirewallPolicies of servers as they were, by server.
     pub(super) policies: BTreeMap<String, DynamicObject>,
+    /// FirewallPolicies of servers as they were edited by hand, by server.
+    pub(super) edited: BTreeMap<String, DynamicObject>,
+    /// What was tried with two policies for one Pod.
+    pub(super) trials: Option<Trials>,
     /// The gateway's restart.
     pub(super) outage: Option<Outage>,
 }
@@ -147,8 +152,10 @@ async fn governed_from_the_first_packet(
                     &["EGR-29", "EGR-33"],
                 ),
                 policy_at: scene.first_push(|objects, _| objects.contains(&object), Timestamp::MIN),
-                address_at: scene
-                    .first_push(|_, addresses| addresses.contains(&pod.address), not_before),
+                address_at: scene.first_push(
+                    |_, addresses| addresses.contains_key(&pod.address),
+                    not_before,
+                ),
                 pod,
                 not_before,
             };
@@ -206,7 +213,7 @@ async fn attempts_at_start_up_blocked(
             let replaced = scene.life.replaced.get(&server);
             let label = replaced.map_or(&server, |replaced| &replaced.label).clone();
             let first = format!("{label} #1 (at start-up)");
-            let deadline = scene.context.deadlines.probe_result;
+            let deadline = scene.context.deadlines.tool_call;
             let what = format!("the dependency of the new Pod of {server:?} to reach for {host}");
             scene
                 .lab()
@@ -519,7 +526,7 @@ impl Scene {
     /// When the gateway first took a policy that `wanted` says, not before `from`.
     pub(super) fn first_push(
         &self,
-        wanted: impl Fn(&BTreeSet<String>, &BTreeSet<std::net::IpAddr>) -> bool,
+        wanted: impl Fn(&BTreeSet<String>, &BTreeMap<std::net::IpAddr, String>) -> bool,
         from: Timestamp,
     ) -> Option<Timestamp> {
         self.recorder

@@ -41,7 +41,7 @@ async fn generated_list(
             let domains: Vec<String> = (1..=names).map(generated).collect();
             let manifest = ServerManifest::generated(&server, IMAGE, &domains, None);
             scene.lab().await?.run_server(&server, &manifest).await?;
-            scene.lab().await?.await_in_force(&server).await?;
+            scene.lab().await?.await_enforced(&server).await?;
             scene.lists.servers.push((server, names));
             Ok(())
         })
@@ -70,7 +70,7 @@ async fn blocked_by_own(world: &mut World, step: &gherkin::Step) -> Step {
                 .lists
                 .sent
                 .iter()
-                .map(|(label, server)| (label.clone(), own_denial(server)))
+                .map(|(label, server)| (label.clone(), Rule::own_denial(server)))
                 .collect();
             let results = scene.judge_blocked(&attempts, BTreeSet::new()).await?;
             scene.settle(results)
@@ -129,16 +129,14 @@ async fn reaches_its_list(
                 )));
             }
             let listed = scene.request_each(&server, &listed).await?;
+            let control = listed[0].clone();
             scene.attempts = listed;
             scene.all_pass(&RuleExpectation::Any).await?;
+            scene.take_as_control(&control).await?;
             scene.attempts = scene.request_each(&server, &others).await?;
-            scene.all_blocked(own_denial(&server)).await
+            scene.all_blocked(Rule::own_denial(&server)).await
         })
         .await
-}
-
-fn own_denial(server: &str) -> RuleExpectation {
-    Rule::of_server("deny-all-external", server)
 }
 
 fn generated(number: usize) -> String {

@@ -7,6 +7,7 @@ use fixtures::receipt::ReceiptEvent;
 use super::system::split;
 use super::verdict::Rule;
 use crate::evidence::Action;
+use crate::judge::attack::SECOND_TRY;
 use crate::judge::{Attempt, CheckResult, Exchange, Observations, Protocol, Sent};
 use crate::lab::package::Beginning;
 use crate::outcome::Outcome;
@@ -18,7 +19,7 @@ const PHASES: [&str; 4] = [
     "(at installation)",
     "(at start-up)",
     "(during the call)",
-    "(second try)",
+    SECOND_TRY,
 ];
 /// How npm begins each line about what went wrong.
 const NPM_ERROR: &str = "npm error";
@@ -66,18 +67,12 @@ async fn restarted(world: &mut World, name: String, step: &gherkin::Step) -> Ste
 
 /// Whoever could fetch a package got past the gateway by the server's own rules: from then on they decide on everything.
 #[then(
-    expr = "each attempt to reach {string}, from the install script's on, is blocked by the rule {string} of {string}"
+    expr = "each attempt to reach {string}, from the install script's on, is blocked by the server's own policy"
 )]
-async fn attempts_blocked(
-    world: &mut World,
-    host: String,
-    rule: String,
-    server: String,
-    step: &gherkin::Step,
-) -> Step {
+async fn attempts_blocked(world: &mut World, host: String, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {
-            let own = Rule::of_server(&rule, &server);
+            let own = Rule::own_denial(scene.sender()?);
             scene
                 .dependency_blocked(&host, &PHASES, |_| own.clone())
                 .await
@@ -118,12 +113,11 @@ async fn does_not_start(world: &mut World, name: String, step: &gherkin::Step) -
 }
 
 #[then(
-    expr = "each request of npm to {string} is blocked by the rule {string} of {string} and traces to it"
+    expr = "each request of npm to {string} is blocked by the server's own policy and traces to the server {string}"
 )]
 async fn npm_blocked(
     world: &mut World,
     registry: String,
-    rule: String,
     server: String,
     step: &gherkin::Step,
 ) -> Step {
@@ -132,7 +126,7 @@ async fn npm_blocked(
             let observations = scene.observe().await?;
             let attempts = scene.flows_of_npm(&observations, &registry, &server);
             let results = scene
-                .judge_unannounced(attempts, Rule::of_server(&rule, &server), &server)
+                .judge_unannounced(attempts, Rule::own_denial(&server), &server)
                 .await?;
             scene.settle(results)
         })

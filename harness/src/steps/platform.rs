@@ -211,7 +211,7 @@ async fn controller_restarts(world: &mut World, step: &gherkin::Step) -> Step {
         .await
 }
 
-#[when(expr = "somebody switches the feature {string} off")]
+#[when(expr = "an administrator switches the feature {string} off")]
 async fn feature_goes_off(world: &mut World, feature: String, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {
@@ -235,7 +235,7 @@ async fn feature_goes_off(world: &mut World, feature: String, step: &gherkin::St
         .await
 }
 
-#[then(expr = "that the feature {string} is off is named, and no policy is blamed")]
+#[then(expr = "the feature {string} is named as off, and no policy is blamed")]
 async fn feature_is_named(world: &mut World, feature: String, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {

@@ -5,7 +5,7 @@ use cucumber::{then, when};
 use jiff::Timestamp;
 
 use crate::evidence::{Event, Measurement};
-use crate::judge::{Attempt, Control, RestartClaim, judge_fail_closed};
+use crate::judge::{Attempt, CheckResult, Control, RestartClaim, judge_fail_closed};
 use crate::lab::Probe;
 use crate::world::{Failure, Scene, Step, World};
 
@@ -84,7 +84,9 @@ async fn stayed_closed(
             let observations = scene.observe().await?;
             let attempt = scene.attempt(&observations, &label)?;
             let far_end = scene.far_end(&attempt);
-            let mut results = scene.judge_passed(attempt, &far_end).await?;
+            let mut results = scene.judge_passed(attempt.clone(), &far_end).await?;
+            let after = results.first().is_some_and(CheckResult::passed);
+            let after = after.then_some(Control { attempt, far_end });
             let observations = scene.observe_quiet(&outage.denied).await?;
             scene.lab().await?.end_probes();
             let denied: Result<Vec<Attempt>, Failure> = outage
@@ -98,7 +100,7 @@ async fn stayed_closed(
                 up: outage.up,
                 denied: denied?,
                 before: outage.before,
-                after: scene.control.clone(),
+                after,
                 quiet_window: scene.context.deadlines.quiet_window,
             };
             results.push(judge_fail_closed(&claim, &observations));

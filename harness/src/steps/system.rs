@@ -1,6 +1,5 @@
 //! Given: the firewall, the far ends, the orchestrator and what runs on it.
 
-use cucumber::gherkin;
 use cucumber::given;
 
 use crate::evidence::Event;
@@ -98,7 +97,9 @@ async fn server_that_denies_nothing(world: &mut World, name: String, step: &gher
 async fn stray_pod(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {
-            Ok(scene.lab().await?.run_stray_pod(&name).await?)
+            let lab = scene.lab().await?;
+            lab.run_stray_pod(&name).await?;
+            Ok(lab.await_known(&name).await?)
         })
         .await
 }
@@ -113,8 +114,9 @@ struct Stated {
 /// Creates and launches a server, after checking that its manifest says what the scenario says about it.
 async fn run_server(scene: &mut Scene, name: &str, stated: Stated) -> Step {
     let manifest = manifest_of(scene, name, stated)?;
-    scene.lab().await?.run_server(name, &manifest).await?;
-    Ok(())
+    let lab = scene.lab().await?;
+    lab.run_server(name, &manifest).await?;
+    Ok(lab.await_enforced(name).await?)
 }
 
 fn manifest_of(scene: &Scene, name: &str, stated: Stated) -> Result<ServerManifest, Failure> {

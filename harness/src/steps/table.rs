@@ -1,14 +1,12 @@
 //! The drawn truth table: many flows at once, compared with the model of the documented policy.
 
 use cucumber::gherkin;
-use cucumber::then;
+use cucumber::{then, when};
 
 use crate::fuzz::table::Table;
-use crate::world::{Step, World};
+use crate::world::{Failure, Step, World};
 
-#[then(
-    expr = "{int} flows under policies of {int} servers drawn from seed {int} come to what the documents say"
-)]
+#[when(expr = "{int} flows under policies of {int} servers are drawn from seed {int} and sent")]
 async fn drawn_flows(
     world: &mut World,
     flows: usize,
@@ -34,6 +32,19 @@ async fn drawn_flows(
                 );
             }
             results.retain(|result| !result.requirements.is_empty());
+            scene.drawn = Some(results);
+            Ok(())
+        })
+        .await
+}
+
+#[then("each of them comes to what the documents say")]
+async fn as_documented(world: &mut World, step: &gherkin::Step) -> Step {
+    world
+        .act(step, async |scene| {
+            let results = scene.drawn.take().ok_or_else(|| {
+                Failure::Scenario("no step before this one draws flows".to_owned())
+            })?;
             scene.settle(results)
         })
         .await

@@ -1,4 +1,4 @@
-//! Policy objects that somebody writes, edits and deletes by hand, past the orchestrator.
+//! Policy objects that are written, edited and deleted by hand, past the orchestrator.
 
 use cucumber::gherkin;
 use cucumber::{then, when};
@@ -8,17 +8,17 @@ use serde_json::{Value, json};
 
 use super::verdict::Rule;
 use crate::judge::CheckResult;
-use crate::lab::policies::is_enforced;
-use crate::outcome::Outcome;
+use crate::judge::model::DENY_RULE;
+use crate::judge::policy_object::{
+    OrderTrial, PutBackClaim, answer_added_field, judge_put_back, judge_two_policies,
+};
+use crate::lab::policies::{is_enforced, state_of};
 use crate::world::{Failure, Scene, Step, World};
 
 /// Names for a second policy. The vendor's order between objects is unknown, and may follow the name.
 const SECOND: [&str; 2] = ["a-second-policy", "z-second-policy"];
-/// What compensates for a second policy that widens the first.
-const WHO_MAY_WRITE: &str =
-    "RBAC: nobody but the policy controller may write FirewallPolicies in the servers' namespace";
 
-#[when(expr = "somebody edits the policy of {string} so that it permits {string}")]
+#[when(expr = "an administrator edits the policy of {string} so that it permits {string}")]
 async fn edited_to_permit(
     world: &mut World,
     server: String,
@@ -36,7 +36,7 @@ async fn edited_to_permit(
         .await
 }
 
-#[when(expr = "somebody deletes the policy of {string}")]
+#[when(expr = "an administrator deletes the policy of {string}")]
 async fn deleted(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {
@@ -58,72 +58,52 @@ async fn restored(world: &mut World, server: String, step: &gherkin::Step) -> St
         .await
 }
 
-/// The open question: the policy controller reads objects into a type that lacks the field, so that it may not see it.
-#[then(
-    expr = "a field {string} that is added to the rule {string} of {string} by hand is taken away or not"
-)]
-async fn unknown_field(
+/// A change that is put back for certain goes with the field: once it is, the controller has seen both.
+#[when(expr = "an administrator adds the field {string} to the denying rule of {string}")]
+async fn field_is_added(
     world: &mut World,
     field: String,
-    rule: String,
     server: String,
     step: &gherkin::Step,
 ) -> Step {
     world
         .act(step, async |scene| {
             let before = scene.lab().await?.firewall_policy_of(&server).await?;
-            // A change that is put back for certain goes with it: once it is, the controller has seen both.
-            let mut spec = before.data["spec"].clone();
-            add_to_approved(&mut spec, "seen-by-the-controller.test");
-            let rules = spec["rules"].as_array_mut().into_iter().flatten();
-            let mut set = 0;
-            for one in rules.filter(|one| one["name"] == *rule) {
-                one[&field] = json!(true);
-                set += 1;
-            }
-            if set == 0 {
-                return Err(Failure::Scenario(format!(
-                    "the policy of {server} has no rule {rule:?}"
-                )));
-            }
+            let spec = with_field(&before.data["spec"], &field);
             let edited = scene.lab().await?.edit_by_hand(&before, &spec).await?;
-            let edit = edited.metadata.generation;
-            let groups = before.data["spec"]["webGroups"].clone();
-            let put_back = scene
-                .lab()
-                .await?
-                .await_policy(&before.name_any(), |object| {
-                    object.metadata.generation > edit
-                        && object.data["spec"]["webGroups"] == groups
-                        && is_enforced(object)
-                })
-                .await?;
-            let answer = match &put_back {
-                None => "nothing of the edit is undone within the stated bound".to_owned(),
-                Some(now) if has_field(now, &rule, &field) => {
-                    format!("no: the edit beside it was undone, and {field}: true stays on {rule}")
-                }
-                Some(_) => format!("yes: {field} is gone from {rule}"),
-            };
-            let ids = scene.claims(&["EGR-40"]);
-            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-            let question = format!(
-                "is {field}: true on the rule {rule} of {server}, set by hand, taken away?"
-            );
-            scene.settle(vec![CheckResult::answered(
-                format!("hand-added {field}"),
-                &ids,
-                question,
-                answer,
-            )])
+            scene.life.edited.insert(server.clone(), edited);
+            scene.life.policies.insert(server, before);
+            Ok(())
         })
         .await
 }
 
-#[then(
-    expr = "a second policy for the pods of {string} that permits {string} has the same effect in either order of creation"
+#[then(expr = "it is recorded whether the field {string} is taken away")]
+async fn field_is_taken_away(world: &mut World, field: String, step: &gherkin::Step) -> Step {
+    world
+        .act(step, async |scene| {
+            let (server, edited) = scene.edited_policy()?;
+            let before = scene.policy_before(&server)?;
+            let undone = |now: &DynamicObject| {
+                now.metadata.generation > edited.metadata.generation
+                    && now.data["spec"]["webGroups"] == before.data["spec"]["webGroups"]
+                    && is_enforced(now)
+            };
+            let lab = scene.lab().await?;
+            let put_back = lab.await_policy(&before.name_any(), undone).await?;
+            let put_back = put_back.as_ref().map(state_of);
+            let check = scene.check(format!("hand-added {field}"), &["EGR-40"]);
+            let put_back = put_back.as_ref();
+            let answer = answer_added_field(&check, &server, DENY_RULE, &field, put_back);
+            scene.settle(vec![answer])
+        })
+        .await
+}
+
+#[when(
+    expr = "an administrator adds a second policy for the pods of {string} that permits {string}, once as the younger and once as the older of the two"
 )]
-async fn two_policies(
+async fn second_policy(
     world: &mut World,
     server: String,
     host: String,
@@ -133,129 +113,114 @@ async fn two_policies(
         .act(step, async |scene| {
             let own = scene.lab().await?.firewall_policy_of(&server).await?;
             let spec = second(&own.data["spec"], &host);
-            let mut outcomes = Vec::new();
+            let mut trials = Trials {
+                server,
+                host,
+                ..Trials::default()
+            };
             for name in SECOND {
-                let by_hand = scene.lab().await?.write_by_hand(name, &spec).await?;
-                let younger = scene.passes(&server, &host).await?;
-                // Deleted and put back, the orchestrator's own policy is the younger of the two.
-                let own = scene.lab().await?.firewall_policy_of(&server).await?;
-                scene.lab().await?.delete_by_hand(&own).await?;
-                scene.life.policies.insert(server.clone(), own);
-                let put_back = scene.restored(&server).await?;
-                if !put_back.passed() {
-                    return scene.settle(vec![put_back]);
-                }
-                let older = scene.passes(&server, &host).await?;
-                outcomes.push((name, younger, older));
-                scene.lab().await?.delete_by_hand(&by_hand).await?;
+                scene.try_orders(name, &spec, &mut trials).await?;
             }
-            let result = scene.two_policies(&server, &host, &outcomes);
-            scene.settle(vec![result])
+            scene.life.trials = Some(trials);
+            Ok(())
         })
         .await
+}
+
+#[then(
+    "the same policy decides in either order of creation, and the second permits nothing that the first denies"
+)]
+async fn order_decides_nothing(world: &mut World, step: &gherkin::Step) -> Step {
+    world
+        .act(step, async |scene| {
+            let trials = scene.life.trials.take().ok_or_else(|| {
+                Failure::Scenario("no step before this one adds a second policy".to_owned())
+            })?;
+            let check = scene.check("two policies for one Pod", &["EGR-43"]);
+            let Trials {
+                server,
+                host,
+                orders,
+                mut results,
+            } = trials;
+            results.push(judge_two_policies(&check, &server, &host, &orders));
+            scene.settle(results)
+        })
+        .await
+}
+
+/// What was tried with two policies for one Pod, and the results of each request.
+#[derive(Debug, Default)]
+pub struct Trials {
+    server: String,
+    host: String,
+    orders: Vec<OrderTrial>,
+    results: Vec<CheckResult>,
 }
 
 impl Scene {
     /// Waits until the policy of a server is again what it was when a step last looked, and the gateway enforces it.
     async fn restored(&mut self, server: &str) -> Result<CheckResult, Failure> {
-        let before = self.policy_before(server)?;
-        let name = before.name_any();
-        let is_back = |now: &DynamicObject| {
-            let changed =
-                now.uid() != before.uid() || now.metadata.generation > before.metadata.generation;
-            changed && now.data["spec"] == before.data["spec"] && is_enforced(now)
-        };
+        let before = state_of(&self.policy_before(server)?);
+        let name = before.name.clone();
+        let is_back = |now: &DynamicObject| state_of(now).puts_back(&before);
         let back = self.lab().await?.await_policy(&name, is_back).await?;
-        let (outcome, found) = match back {
-            Some(now) => (
-                Outcome::Passed,
-                format!(
-                    "generation {} (uid {}) is as generation {} (uid {}) was",
-                    now.metadata.generation.unwrap_or_default(),
-                    now.uid().unwrap_or_default(),
-                    before.metadata.generation.unwrap_or_default(),
-                    before.uid().unwrap_or_default()
-                ),
-            ),
-            None => (
-                Outcome::Failed,
-                match self.lab().await?.policy_now(&name).await? {
-                    None => "within the stated bound it did not come back".to_owned(),
-                    Some(now) if now.data["spec"] == before.data["spec"] => {
-                        "it came back, and the firewall did not take it within the stated bound"
-                            .to_owned()
-                    }
-                    Some(now) => format!("after the stated bound its spec is {}", now.data["spec"]),
-                },
-            ),
-        };
-        Ok(self.stated(
-            "policy put back",
-            &["EGR-39"],
-            outcome,
-            format!("the FirewallPolicy {name} of {server} is put back and enforced"),
-            found,
-        ))
+        let after_the_bound = self.lab().await?.policy_now(&name).await?;
+        Ok(judge_put_back(&PutBackClaim {
+            check: self.check("policy put back", &["EGR-39"]),
+            server: server.to_owned(),
+            back: back.as_ref().map(state_of),
+            after_the_bound: after_the_bound.as_ref().map(state_of),
+            before,
+        }))
     }
 
-    /// Whether a host can be reached now, proven either way.
-    async fn passes(&mut self, server: &str, host: &str) -> Result<bool, Failure> {
-        let pod = self.lab().await?.server(server)?.pod.clone();
-        let probe = self.probe_to("tls", host, 443);
-        self.probe_from(&pod, server, &[probe]).await?;
+    /// The one policy that the last step edited by hand, and its server.
+    fn edited_policy(&self) -> Result<(String, DynamicObject), Failure> {
+        let edited = self.life.edited.iter().next_back();
+        let (server, object) = edited.ok_or_else(|| {
+            Failure::Scenario("no step before this one edits a policy by hand".to_owned())
+        })?;
+        Ok((server.clone(), object.clone()))
+    }
+
+    /// Writes a second policy as the younger of the two and requests its host; then deletes the orchestrator's own, which
+    /// is put back as the younger, and requests it again.
+    async fn try_orders(&mut self, name: &str, spec: &Value, trials: &mut Trials) -> Step {
+        let server = trials.server.clone();
+        let by_hand = self.lab().await?.write_by_hand(name, spec).await?;
+        let passes_as_younger = self.passes(trials).await?;
+        let own = self.lab().await?.firewall_policy_of(&server).await?;
+        self.lab().await?.delete_by_hand(&own).await?;
+        self.life.policies.insert(server.clone(), own);
+        trials.results.push(self.restored(&server).await?);
+        let passes_as_older = self.passes(trials).await?;
+        trials.orders.push(OrderTrial {
+            second: name.to_owned(),
+            passes_as_younger,
+            passes_as_older,
+        });
+        Ok(self.lab().await?.delete_by_hand(&by_hand).await?)
+    }
+
+    /// Whether the host can be reached now, proven either way.
+    async fn passes(&mut self, trials: &mut Trials) -> Result<bool, Failure> {
+        let server = trials.server.clone();
+        let pod = self.lab().await?.server(&server)?.pod.clone();
+        let probe = self.probe_to("tls", &trials.host, 443);
+        self.probe_from(&pod, &server, &[probe]).await?;
         let label = self.only_attempt()?;
         let completed = self.await_outcome(&label).await?;
-        let results = if completed {
+        trials.results.extend(if completed {
             let observations = self.observe().await?;
             let attempt = self.attempt(&observations, &label)?;
             let far_end = self.far_end(&attempt);
-            let control = self.control.clone();
-            let results = self.judge_passed(attempt, &far_end).await?;
-            self.control = control;
-            results
+            self.judge_passed(attempt, &far_end).await?
         } else {
-            let rule = Rule::of_server("deny-all-external", server);
-            self.judge_blocked(&[(label, rule)], Default::default())
-                .await?
-        };
-        self.settle(results)?;
+            let own = (label, Rule::own_denial(&server));
+            self.judge_blocked(&[own], Default::default()).await?
+        });
         Ok(completed)
-    }
-
-    /// Stable is a pass as long as nothing is wider than the orchestrator's own policy; wider is a finding.
-    fn two_policies(
-        &self,
-        server: &str,
-        host: &str,
-        outcomes: &[(&str, bool, bool)],
-    ) -> CheckResult {
-        let words = |passes: bool| if passes { "passes" } else { "is blocked" };
-        let found: Vec<String> = outcomes
-            .iter()
-            .map(|(name, younger, older)| {
-                format!(
-                    "{host} {} with {name} as the younger of the two, and {} with it as the older",
-                    words(*younger),
-                    words(*older)
-                )
-            })
-            .collect();
-        let found = found.join("; ");
-        let ids = self.claims(&["EGR-43"]);
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        let expected = format!(
-            "which of two policies for the Pods of {server} decides does not depend on which was created first, and \
-             the second permits nothing that the first denies"
-        );
-        const CHECK: &str = "two policies for one Pod";
-        if outcomes.iter().any(|(_, younger, older)| younger != older) {
-            CheckResult::stated(CHECK, &ids, Outcome::Failed, expected, found)
-        } else if outcomes.iter().any(|(_, younger, _)| *younger) {
-            let found = format!("a second policy can widen the first: {found}");
-            CheckResult::finding(CHECK, &ids, expected, found, WHO_MAY_WRITE)
-        } else {
-            CheckResult::stated(CHECK, &ids, Outcome::Passed, expected, found)
-        }
     }
 }
 
@@ -284,20 +249,18 @@ fn second(spec: &Value, domain: &str) -> Value {
     spec
 }
 
-fn add_to_approved(spec: &mut Value, domain: &str) {
+/// The spec with a field on its denying rules, and with a domain that no list holds.
+fn with_field(spec: &Value, field: &str) -> Value {
+    let mut spec = spec.clone();
     if let Some(domains) = spec["webGroups"][0]["domains"].as_array_mut() {
-        domains.push(json!(domain));
+        domains.push(json!("seen-by-the-controller.test"));
     }
-}
-
-fn has_field(object: &DynamicObject, rule: &str, field: &str) -> bool {
-    let rules = object.data["spec"]["rules"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    rules
-        .filter(|one| one["name"] == *rule)
-        .any(|one| one[field] == json!(true))
+    for rule in spec["rules"].as_array_mut().into_iter().flatten() {
+        if rule["name"] == DENY_RULE {
+            rule[field] = json!(true);
+        }
+    }
+    spec
 }
 
 #[cfg(test)]
@@ -325,5 +288,13 @@ mod tests {
         assert_eq!(names(&edited)[0], "\"added-by-hand\"");
         assert_eq!(edited["webGroups"][1]["domains"], json!(["evil.test"]));
         assert_eq!(names(&second(&spec(), "evil.test")), ["\"added-by-hand\""]);
+    }
+
+    #[test]
+    fn a_field_is_added_to_the_denying_rule_alone() {
+        let edited = with_field(&spec(), "watch");
+        assert_eq!(edited["rules"][0]["watch"], Value::Null);
+        assert_eq!(edited["rules"][1]["watch"], true);
+        assert_ne!(edited["webGroups"], spec()["webGroups"]);
     }
 }

@@ -72,8 +72,10 @@ async fn pod_calls_api(world: &mut World, server: String, step: &gherkin::Step) 
         .await
 }
 
-#[then(expr = "the API server answers, by the rule {string} and without a server name")]
-async fn api_server_answers(world: &mut World, rule: String, step: &gherkin::Step) -> Step {
+#[then(
+    expr = "the API server answers, by the permits {string} of Tier 1 and without a server name"
+)]
+async fn api_server_answers(world: &mut World, permits: String, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {
             let far_end = scene
@@ -91,10 +93,7 @@ async fn api_server_answers(world: &mut World, rule: String, step: &gherkin::Ste
             scene.await_outcome(&label).await?;
             let observations = scene.observe().await?;
             let attempt = scene.attempt(&observations, &label)?;
-            let rule = RuleExpectation::Named {
-                rule,
-                of_server: None,
-            };
+            let rule = scene.tier_one_rule(&permits)?;
             let named = attempt.sent.as_ref().and_then(|sent| sent.sni.clone());
             let mut results = scene.judge_passed_by(attempt, &far_end, rule).await?;
             results.push(CheckResult::stated(
@@ -174,8 +173,8 @@ async fn node_requests_all(world: &mut World, name: String, step: &gherkin::Step
 
 /// The node's own packets pass no capture point at a Pod: what is judged is the far end, the gateway's log and the
 /// packets outside.
-#[then(expr = "each request of the node passes by the rule {string}")]
-async fn node_requests_pass(world: &mut World, rule: String, step: &gherkin::Step) -> Step {
+#[then(expr = "each request of the node passes by the permits {string} of Tier 1")]
+async fn node_requests_pass(world: &mut World, permits: String, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {
             let labels = scene.last_attempts()?;
@@ -190,10 +189,7 @@ async fn node_requests_pass(world: &mut World, rule: String, step: &gherkin::Ste
                     check: scene.check(format!("passed: {label}"), &["EGR-23"]),
                     far_end: scene.far_end(&attempt),
                     attempt,
-                    rule: RuleExpectation::Named {
-                        rule: rule.clone(),
-                        of_server: None,
-                    },
+                    rule: scene.tier_one_rule(&permits)?,
                 };
                 results.push(judge_permit(&claim, &observations));
             }
@@ -233,6 +229,7 @@ async fn crafted_packet(
                 ));
             }
             scene.attempts = vec![label];
+            scene.sender = Some(server);
             Ok(())
         })
         .await
@@ -240,12 +237,10 @@ async fn crafted_packet(
 
 /// An attack whose success is known to be possible in the published design.
 #[then(
-    expr = "it is blocked by the rule {string} of {string}, or a finding that {string} compensates for"
+    expr = "it is blocked by the server's own policy, or a finding that {string} compensates for"
 )]
 async fn blocked_or_finding(
     world: &mut World,
-    rule: String,
-    server: String,
     compensating_control: String,
     step: &gherkin::Step,
 ) -> Step {
@@ -260,7 +255,7 @@ async fn blocked_or_finding(
                 far_end: attempt.target(),
                 attempt,
                 may_hold: BTreeSet::new(),
-                rule: Rule::of_server(&rule, &server),
+                rule: Rule::own_denial(scene.sender()?),
                 control: scene.control.clone(),
                 quiet_window: scene.context.deadlines.quiet_window,
             };
@@ -277,6 +272,29 @@ async fn blocked_or_finding(
 }
 
 impl Scene {
+    /// The one rule that a file of Tier 1 permits by.
+    pub(super) fn tier_one_rule(&self, name: &str) -> Result<RuleExpectation, Failure> {
+        let data = self
+            .context
+            .project
+            .tier_one(name)
+            .map_err(lab::Error::from)?;
+        let names: Vec<&str> = data
+            .rules
+            .iter()
+            .filter_map(|rule| rule["name"].as_str())
+            .collect();
+        let &[rule] = names.as_slice() else {
+            return Err(Failure::Scenario(format!(
+                "scenarios/tier-one/{name}.yaml holds the rules {names:?}; the step is about one"
+            )));
+        };
+        Ok(RuleExpectation::Named {
+            rule: rule.to_owned(),
+            of_server: None,
+        })
+    }
+
     /// The domains that a file of Tier 1 permits, each as a name that can be asked for: a label stands for a `*`.
     fn domains_of(&self, name: &str) -> Result<Vec<String>, Failure> {
         let data = self

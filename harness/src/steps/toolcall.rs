@@ -1,6 +1,7 @@
 //! The flagship: an agent's tool call, the record in the EHR, and the compromised dependency beside it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use cucumber::gherkin;
 use cucumber::{given, then, when};
@@ -9,15 +10,16 @@ use serde_json::json;
 
 use super::verdict::Rule;
 use crate::evidence::{Event, Recorded};
+use crate::judge::attack::{Announced, SECOND_TRY, judge_attack, missing_phases};
 use crate::judge::{
-    Attempt, Check, CheckResult, ClientOutcome, ClientResult, Exchange, Observations, Protocol,
+    Attempt, CheckResult, ClientOutcome, ClientResult, Control, Exchange, Observations, Protocol,
     RuleExpectation, Sent, SpreadClaim, judge_spread,
 };
 use crate::outcome::Outcome;
 use crate::world::{Failure, Scene, Step, World};
 
 /// The moments at which the compromised dependency of the fixture acts: without all of them the attack did not happen.
-const PHASES: [&str; 3] = ["(at start-up)", "(during the call)", "(second try)"];
+const PHASES: [&str; 3] = ["(at start-up)", "(during the call)", SECOND_TRY];
 
 #[given(expr = "a dependency of {string} sends what it sees to {string}")]
 async fn compromised_dependency(
@@ -28,7 +30,7 @@ async fn compromised_dependency(
 ) -> Step {
     world
         .act(step, async |scene| {
-            let deadline = scene.context.deadlines.probe_result;
+            let deadline = scene.context.deadlines.tool_call;
             let lab = scene.lab().await?;
             let what = format!("the dependency of {server:?} to reach for {host} at start-up");
             lab.see(what, deadline, |events| {
@@ -54,6 +56,7 @@ async fn agent_calls(
             let arguments = arguments.as_object().cloned().unwrap_or_default();
             scene.canary = Some(canary);
             scene.called_at = Some(Timestamp::now());
+            scene.sender = Some(server.clone());
             scene
                 .lab()
                 .await?
@@ -136,6 +139,11 @@ async fn ehr_holds_record(world: &mut World, host: String, step: &gherkin::Step)
             };
             let stored = scene.lab().await?.far_ends().records_holding(&canary);
             let mut results = scene.judge_passed(attempt.clone(), &host).await?;
+            // The call that the attack rides on is its control: same Pod, same moment, and it got through.
+            if results.first().is_some_and(CheckResult::passed) {
+                let far_end = host.clone();
+                scene.control = Some(Control { attempt, far_end });
+            }
             let expected = format!("{host} holds exactly one Patient with the canary");
             let (outcome, found) = match (stored, succeeded) {
                 (1, true) => (
@@ -180,21 +188,15 @@ async fn permit_logged(world: &mut World, step: &gherkin::Step) -> Step {
 /// Before the call the gateway may not know the Pod's address yet: an attempt at start-up then falls to the default
 /// action. It is blocked all the same, and the log says by what. From the call on it must be the server's own rule.
 #[then(
-    expr = "each attempt to reach {string} is blocked, from the call on by the rule {string} of {string}"
+    expr = "each attempt to reach {string} is blocked, from the call on by the server's own policy"
 )]
-async fn attempts_blocked(
-    world: &mut World,
-    host: String,
-    rule: String,
-    server: String,
-    step: &gherkin::Step,
-) -> Step {
+async fn attempts_blocked(world: &mut World, host: String, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {
             let called_at = scene
                 .called_at
                 .ok_or_else(|| Failure::Scenario("no step called a tool".to_owned()))?;
-            let own = Rule::of_server(&rule, &server);
+            let own = Rule::own_denial(scene.sender()?);
             let by = |sent_at| {
                 if sent_at >= called_at {
                     own.clone()
@@ -217,11 +219,7 @@ async fn canary_nowhere_else(world: &mut World, host: String, step: &gherkin::St
                 .ok_or_else(|| Failure::Scenario("no step sent a record".to_owned()))?;
             let observations = scene.observe().await?;
             let claim = SpreadClaim {
-                check: Check {
-                    name: "canary stays where it may be".to_owned(),
-                    requirements: scene.claims(&["EGR-02", "EGR-03"]),
-                    ..Check::default()
-                },
+                check: scene.check("canary stays where it may be", &["EGR-02", "EGR-03"]),
                 canary,
                 only_at: BTreeSet::from([host]),
                 quiet_window: scene.context.deadlines.quiet_window,
@@ -241,38 +239,35 @@ impl Scene {
         phases: &[&str],
         by: impl Fn(Timestamp) -> RuleExpectation,
     ) -> Step {
-        let deadline = self.context.deadlines.probe_result;
+        let deadline = self.context.deadlines.tool_call;
         let what = format!("the dependency's attempts {phases:?} to reach {host}");
-        let lab = self.lab().await?;
-        let attempts = lab
-            .see(what, deadline, |events| {
-                let all: Vec<(String, Timestamp)> = attempts_to(events, host)
-                    .map(|(label, at)| (label.to_owned(), at))
-                    .collect();
-                phases
-                    .iter()
-                    .all(|phase| all.iter().any(|(label, _)| label.ends_with(phase)))
-                    .then_some(all)
-            })
-            .await?;
-        self.attempts = attempts.iter().map(|(label, _)| label.clone()).collect();
-        let expected: Vec<_> = attempts
-            .into_iter()
-            .map(|(label, sent_at)| (label, by(sent_at)))
+        // A timeout is not an error here: the judge says which phase is missing.
+        let over = |events: &[Arc<Recorded>]| {
+            let made = announced(events, host);
+            missing_phases(phases, &made).is_empty().then_some(())
+        };
+        self.lab().await?.saw(what, deadline, over).await?;
+        let events = self.recorder.events();
+        let check = self.check(format!("attack on {host}"), &[]);
+        let attack = judge_attack(&check, host, phases, &announced(&events, host));
+        let expected: Vec<_> = attempts_to(&events, host)
+            .map(|(label, sent_at)| (label.to_owned(), by(sent_at)))
             .collect();
+        self.attempts = expected.iter().map(|(label, _)| label.clone()).collect();
         let legitimate: BTreeSet<String> = self
             .control
             .iter()
             .map(|control| control.far_end.clone())
             .collect();
-        let results = self.judge_blocked(&expected, legitimate).await?;
+        let mut results = self.judge_blocked(&expected, legitimate).await?;
+        results.insert(0, attack);
         self.settle(results)
     }
 }
 
 /// Announced attempts to reach a host by name, in order: their labels, and when they were sent.
 pub(super) fn attempts_to<'a>(
-    events: &'a [std::sync::Arc<Recorded>],
+    events: &'a [Arc<Recorded>],
     host: &'a str,
 ) -> impl Iterator<Item = (&'a str, Timestamp)> {
     events
@@ -283,6 +278,23 @@ pub(super) fn attempts_to<'a>(
             }
             _ => None,
         })
+}
+
+/// The same, with whether the far end answered.
+fn announced(events: &[Arc<Recorded>], host: &str) -> Vec<Announced> {
+    let answered = |label: &str| {
+        let is_answer = |event: &Event| {
+            matches!(event, Event::ProbeResult { attempt, result, .. }
+                if attempt == label && result.outcome == ClientOutcome::Completed)
+        };
+        events.iter().any(|recorded| is_answer(&recorded.event))
+    };
+    attempts_to(events, host)
+        .map(|(label, _)| Announced {
+            label: label.to_owned(),
+            answered: answered(label),
+        })
+        .collect()
 }
 
 fn first_packet(

@@ -159,17 +159,10 @@ impl Scene {
         let sent_at = attempt.sent.as_ref().map(|sent| sent.at);
         let mut results = if reachable {
             let far_end = self.far_end(&attempt);
-            let control = self.control.clone();
-            let results = self.judge_passed(attempt, &far_end).await?;
-            // What is reachable only for now must not become the control of what comes after.
-            self.control = control;
-            results
+            self.judge_passed(attempt, &far_end).await?
         } else {
             self.judge_blocked(
-                &[(
-                    label.to_owned(),
-                    Rule::of_server("deny-all-external", server),
-                )],
+                &[(label.to_owned(), Rule::own_denial(server))],
                 Default::default(),
             )
             .await?

@@ -9,18 +9,20 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::evidence::{Action, Decision, Event, Index, Measurement, observe};
+use crate::judge::model::{DENY_RULE, PERMIT_RULE};
 use crate::judge::{
     Attempt, Check, CheckResult, Control, DenialClaim, LogClaim, Observations, PermitClaim,
     RuleExpectation, TraceClaim, judge_denial, judge_logged, judge_permit, judge_traceable,
 };
 use crate::lab;
-use crate::world::{Failure, Scene};
+use crate::world::{Failure, Scene, Step};
 
 /// Requirements that a blocked attempt can show.
 const DENIED: &[&str] = &[
     "AUT-08", "AUT-12", "EGR-02", "EGR-03", "EGR-08", "EGR-10", "EGR-11", "EGR-12", "EGR-13",
     "EGR-14", "EGR-17", "EGR-18", "EGR-19", "EGR-20", "EGR-21", "EGR-22", "EGR-24", "EGR-28",
-    "EGR-29", "EGR-30", "EGR-31", "EGR-36", "EGR-37", "EGR-39", "EGR-42", "EGR-51", "EGR-52", "PLT-08",
+    "EGR-29", "EGR-30", "EGR-31", "EGR-36", "EGR-37", "EGR-39", "EGR-42", "EGR-51", "EGR-52",
+    "PLT-08",
 ];
 /// Requirements that a completed request can show.
 const PERMITTED: &[&str] = &[
@@ -32,12 +34,21 @@ const DENIAL_LOGGED: [&str; 1] = ["EGR-04"];
 const PERMIT_LOGGED: [&str; 1] = ["EGR-06"];
 const TRACEABLE: [&str; 1] = ["EGR-05"];
 
-/// Shorthands for the rules that features name.
+/// The rules that must decide, by the words that features have for them.
 pub(super) struct Rule;
 
 impl Rule {
-    /// A rule of the policy that belongs to a server.
-    pub(super) fn of_server(rule: &str, server: &str) -> RuleExpectation {
+    /// The rule by which a server's own policy permits what its list holds (reference: obot.md 4).
+    pub(super) fn own_permit(server: &str) -> RuleExpectation {
+        Self::of_server(PERMIT_RULE, server)
+    }
+
+    /// The rule by which a server's own policy denies everything else.
+    pub(super) fn own_denial(server: &str) -> RuleExpectation {
+        Self::of_server(DENY_RULE, server)
+    }
+
+    fn of_server(rule: &str, server: &str) -> RuleExpectation {
         RuleExpectation::Named {
             rule: rule.to_owned(),
             of_server: Some(server.to_owned()),
@@ -213,7 +224,41 @@ impl Scene {
         judge_traceable(&claim, observations)
     }
 
-    /// Judges that a request passed, and that the permit is logged. A passed one is the control of later denials.
+    /// Judges that the last request passed and is logged, and takes it as the control of the denials after it. A control
+    /// shows no requirement.
+    ///
+    /// # Errors
+    /// When it did not pass, or the system can't be reached.
+    pub(super) async fn control_passes(&mut self) -> Step {
+        let label = self.only_attempt()?;
+        self.await_outcome(&label).await?;
+        let observations = self.observe().await?;
+        let attempt = self.attempt(&observations, &label)?;
+        let far_end = self.far_end(&attempt);
+        let mut results = self.judge_passed(attempt.clone(), &far_end).await?;
+        for (result, kind) in results.iter_mut().zip(["control", "control-logged"]) {
+            result.check = format!("control {}", result.check);
+            result.kind = kind.to_owned();
+            result.requirements.clear();
+        }
+        self.settle(results)?;
+        self.control = Some(Control { attempt, far_end });
+        Ok(())
+    }
+
+    /// Takes an attempt that was proven to pass as the control of the denials after it.
+    ///
+    /// # Errors
+    /// When the system can't be reached, or nothing was recorded under that label.
+    pub(super) async fn take_as_control(&mut self, label: &str) -> Step {
+        let observations = self.observe().await?;
+        let attempt = self.attempt(&observations, label)?;
+        let far_end = self.far_end(&attempt);
+        self.control = Some(Control { attempt, far_end });
+        Ok(())
+    }
+
+    /// Judges that a request passed, and that the permit is logged.
     ///
     /// # Errors
     /// When the system can't be reached.
@@ -257,18 +302,11 @@ impl Scene {
             rule: rule.clone(),
         };
         let permit = judge_permit(&claim, &observations);
-        if permit.passed() {
-            self.control = Some(Control {
-                attempt: attempt.clone(),
-                far_end: far_end.to_owned(),
-            });
-        }
         let logged = self.judge_log(attempt, Action::Permit, rule, &observations);
         Ok(vec![permit, logged])
     }
 
-    /// Judges several requests at once, each as [`Scene::judge_passed_by`] does. The last that passed is the control of
-    /// later denials.
+    /// Judges several requests at once, each as [`Scene::judge_passed_by`] does.
     ///
     /// # Errors
     /// When the system can't be reached.
@@ -308,17 +346,10 @@ impl Scene {
             let claim = PermitClaim {
                 check: self.check(format!("passed: {}", attempt.label), PERMITTED),
                 attempt: attempt.clone(),
-                far_end: far_end.clone(),
+                far_end,
                 rule: rule.clone(),
             };
-            let permit = judge_permit(&claim, &observations);
-            if permit.passed() {
-                self.control = Some(Control {
-                    attempt: attempt.clone(),
-                    far_end,
-                });
-            }
-            results.push(permit);
+            results.push(judge_permit(&claim, &observations));
             results.push(self.judge_log(attempt, Action::Permit, rule.clone(), &observations));
         }
         Ok(results)

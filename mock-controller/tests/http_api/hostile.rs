@@ -337,7 +337,7 @@ async fn a_client_that_takes_nothing_of_its_response_is_cut() {
     for _ in 0..4 {
         let mut stream = deadline(world.stream()).await;
         let request = format!(
-            "GET /v2.5/api/dcf/tls-profile HTTP/1.1\r\nHost: a\r\nAuthorization: cid {cid}\r\n\r\n"
+            "GET /v2.5/api/dcf/tls-profile HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: cid {cid}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
