@@ -10,6 +10,5 @@ Feature: Servers that start together
   Scenario: How long do 20 servers that start together run before their policies are enforced?
     When 20 servers whose lists hold "fhir.stolaf-hospital.test" are created and launched together
     Then it is recorded how long each ran before its policy was enforced, and what governed it meanwhile
-    # As a control, the last of them reaches what its list holds.
-    When the pod of "burst-20" requests "https://fhir.stolaf-hospital.test/"
-    Then the request completes and the gateway logged the permit
+    When as a control, the pod of "burst-20" requests "https://fhir.stolaf-hospital.test/"
+    Then the control passes

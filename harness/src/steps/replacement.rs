@@ -35,7 +35,7 @@ async fn replaced_under_load(
 ) -> Step {
     world
         .act(step, async |scene| {
-            scene.lab().await?.await_in_force(&first).await?;
+            scene.lab().await?.await_enforced(&first).await?;
             let (listed, unlisted) = (scene.target(&listed)?, scene.target(&unlisted)?);
             let mut replacements = Vec::new();
             for number in 0..times {

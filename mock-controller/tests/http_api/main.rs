@@ -11,7 +11,7 @@ use futures::future::join_all;
 use http_body_util::Full;
 use hyper::{Request, StatusCode, body::Bytes, header};
 use mock_controller::api::server::Limits;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use client::*;
 
