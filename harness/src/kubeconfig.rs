@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[rstest]
-    #[case::no_yaml("{clusters: [", "line 1")]
+    #[case::no_yaml("{clusters: [", "at line 2")]
     #[case::no_mapping("- a", "it is no mapping")]
     #[case::no_list("{clusters: {a: b}}", "clusters is no list")]
     fn what_is_no_kubeconfig_is_left_alone(#[case] text: &str, #[case] reason: &str) {

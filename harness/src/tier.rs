@@ -110,9 +110,6 @@ pub trait Cluster: Send + Sync {
     /// The admin token of the orchestrator's storage API, where the harness knows it.
     fn storage_token(&self) -> Option<&str>;
 
-    /// The policy in force as the firewall's controller states it, where it can be asked.
-    fn firewall_policy(&self) -> Option<serde_json::Value>;
-
     /// A session with the firewall's controller, where this tier has one.
     fn vendor_api(&self) -> Option<&VendorApi>;
 

@@ -139,6 +139,15 @@ fn only_the_tiers_know_the_embedded_cluster() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// What a stand-in knows of itself is not what a system says: everything that is read of the firewall goes over the
+/// interfaces that the real product has.
+#[test]
+fn no_private_output_of_a_stand_in_is_read() {
+    let files = sources(&root().join("harness/src"));
+    let found = offenders(&files, &[".export()", "describe_rule(", ".mirrors()"]);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 #[test]
 fn nothing_shells_out_to_network_tools() {
     let mut files = Vec::new();

@@ -21,7 +21,7 @@ mod seeded;
 mod status;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -85,6 +85,8 @@ pub struct Push {
     pub rejected: BTreeMap<ObjectRef, String>,
     /// The pod addresses it was resolved against, with the pod (`namespace/name`) that each belongs to.
     pub addresses: BTreeMap<IpAddr, String>,
+    /// The rules in it.
+    pub rules: BTreeSet<Uuid>,
 }
 
 /// What a uuid in a log record stands for.
@@ -365,6 +367,11 @@ impl Controller {
             objects: compiled,
             rejected,
             addresses,
+            rules: policy
+                .lists
+                .iter()
+                .flat_map(|list| list.rules.iter().map(|rule| rule.uuid))
+                .collect(),
         };
         self.pushes.send_replace(Some(Arc::new(push)));
     }

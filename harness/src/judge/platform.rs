@@ -85,7 +85,7 @@ impl Stated {
 }
 
 /// What was read; else a line that says why there is nothing to compare.
-fn read<'a, T>(seen: &'a Seen<T>, what: &str, finding: &mut Finding) -> Option<&'a T> {
+pub(super) fn read<'a, T>(seen: &'a Seen<T>, what: &str, finding: &mut Finding) -> Option<&'a T> {
     match seen {
         Seen::Read(value) => return Some(value),
         Seen::Unreadable(why) => finding.missing(ANSWERS, format!("{what}: {why}")),
@@ -108,7 +108,7 @@ fn entries<'a>(answer: &'a Value, envelope: &str) -> Option<&'a [Value]> {
 }
 
 /// The entries of a collection that was read; else a line that says why there is nothing to compare.
-fn listed<'a>(
+pub(super) fn listed<'a>(
     seen: &'a Seen<Value>,
     envelope: &str,
     what: &str,

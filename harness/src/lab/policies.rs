@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::lifecycle::{LOOK_AGAIN, SERVER_LABEL, unwatched};
 use super::{Error, Lab, RUNTIME_NAMESPACE};
+use crate::evidence::Event;
 use crate::judge::list::equals;
 use crate::judge::policy_object::PolicyState;
 
@@ -107,11 +108,25 @@ impl Lab {
                 "create the FirewallPolicy {name}"
             )))?;
         let enforced = self.await_policy(name, is_enforced).await?;
-        enforced.ok_or_else(|| {
+        let enforced = enforced.ok_or_else(|| {
             Error::Fixture(format!(
                 "the firewall did not take the FirewallPolicy {name} in time"
             ))
+        })?;
+        // Before the object can be gone again: records about its rules must be readable.
+        let object = format!("{RUNTIME_NAMESPACE}/{name}");
+        let known = |event: &Event| {
+            matches!(event, Event::RulesKnown { rules }
+                if rules.values().any(|rule| rule.part_of.as_ref() == Some(&object)))
+        };
+        let what = format!("the names of the rules of {name}");
+        let deadline = self.context.deadlines.policy_enforced;
+        self.see(what, deadline, |events| {
+            let found = events.iter().any(|recorded| known(&recorded.event));
+            found.then_some(())
         })
+        .await?;
+        Ok(enforced)
     }
 
     /// Waits until a FirewallPolicy is as `wanted` says; none when that does not come within the stated bound.

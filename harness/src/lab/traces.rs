@@ -1,7 +1,5 @@
 //! What is left of a server, wherever something of it can be: in the orchestrator, in the cluster, in the firewall.
 
-use std::net::IpAddr;
-
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
@@ -12,6 +10,7 @@ use serde_json::Value;
 use super::lifecycle::{LOOK_AGAIN, SERVER_LABEL};
 use super::{Error, Lab, ORCHESTRATOR_NAMESPACE, RUNTIME_NAMESPACE, orchestrator};
 use crate::judge::Place;
+use crate::tier;
 
 impl Lab {
     /// Waits until nothing of a server is left where [`Lab::traces_of`] looks, or the stated bound has passed; the last
@@ -64,23 +63,22 @@ impl Lab {
             of,
             DynamicObject::name_any,
         ));
-        if let Some(policy) = self.cluster.firewall_policy() {
-            let rules = list_of(&policy, "lists");
+        if let Some(api) = self.cluster.vendor_api() {
+            let failed = tier::Error::from;
+            let rules = api.get("microseg/policy-list3").await.map_err(failed)?;
             let of = |list: &Value| {
-                let named = |policy: &String| list["object"]["name"] == **policy;
+                let named = |policy: &String| list["metadata"]["k8s"]["name"] == **policy;
                 policies.iter().any(named)
             };
-            places.push(place("rule lists in force", &rules, of, name_of));
-            let groups = [
-                list_of(&policy, "smart_groups"),
-                list_of(&policy, "web_groups"),
-            ]
-            .concat();
+            let rules = list_of(&rules, "dcf_policies");
+            places.push(place("the controller's policy lists", &rules, of, name_of));
+            let groups = api.get("app-domains").await.map_err(failed)?;
+            let groups = list_of(&groups, "app_domains");
             let of = |group: &Value| {
                 let text = group["name"].as_str().unwrap_or_default();
                 text.contains(&id) || policies.iter().any(|policy| text.contains(policy.as_str()))
             };
-            places.push(place("groups in force", &groups, of, name_of));
+            places.push(place("the controller's groups", &groups, of, name_of));
         }
         places.push(self.objects::<Deployment>("Deployments", &id).await?);
         places.push(self.objects::<ReplicaSet>("ReplicaSets", &id).await?);
@@ -88,35 +86,6 @@ impl Lab {
         places.push(self.objects::<Service>("Services", &id).await?);
         places.push(self.objects::<Secret>("Secrets", &id).await?);
         Ok(places)
-    }
-
-    /// Names of the groups, among those that the policies of a server bring along, that the firewall counts an address
-    /// to. None when the firewall can't be asked.
-    ///
-    /// # Errors
-    /// When the policies can't be listed.
-    pub async fn groups_of(
-        &self,
-        name: &str,
-        address: IpAddr,
-    ) -> Result<Option<Vec<String>>, Error> {
-        let policies = self.firewall_policies_of(name).await?;
-        let Some(firewall) = self.cluster.firewall_policy() else {
-            return Ok(None);
-        };
-        let own = |group: &Value| {
-            let text = group["name"].as_str().unwrap_or_default();
-            // Groups of addresses hold everybody; those of Pods are what a rule's source is.
-            !group["selectors"][0]["kubernetes"].is_null()
-                && policies
-                    .iter()
-                    .any(|policy| text.contains(&policy.name_any()))
-        };
-        let groups = list_of(&firewall, "smart_groups");
-        let holding = groups
-            .iter()
-            .filter(|group| own(group) && holds(&group["members"], address));
-        Ok(Some(holding.map(name_of).collect()))
     }
 
     async fn objects<K>(&self, what: &str, id: &str) -> Result<Place, Error>
@@ -155,35 +124,4 @@ fn name_of(object: &Value) -> String {
 
 fn list_of(policy: &Value, field: &str) -> Vec<Value> {
     policy[field].as_array().cloned().unwrap_or_default()
-}
-
-/// Whether a list of addresses and ranges holds an address.
-fn holds(members: &Value, address: IpAddr) -> bool {
-    let members = members.as_array().into_iter().flatten();
-    members.filter_map(Value::as_str).any(|member| {
-        let (first, last) = member.split_once('-').unwrap_or((member, member));
-        match (first.parse::<IpAddr>(), last.parse::<IpAddr>()) {
-            (Ok(first), Ok(last)) => (first..=last).contains(&address),
-            _ => false,
-        }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-    use serde_json::json;
-
-    use super::*;
-
-    #[rstest]
-    #[case(json!(["10.244.0.12"]), true)]
-    #[case(json!(["10.244.0.1-10.244.0.20"]), true)]
-    #[case(json!(["10.244.0.13", "fd00::1"]), false)]
-    #[case(json!([]), false)]
-    #[case(json!("10.244.0.12"), false)]
-    fn members_are_addresses_and_ranges(#[case] members: Value, #[case] expected: bool) {
-        let address = IpAddr::from([10, 244, 0, 12]);
-        assert_eq!(holds(&members, address), expected);
-    }
 }

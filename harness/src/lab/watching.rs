@@ -214,9 +214,25 @@ pub(super) fn every_container(pod: Option<&Pod>, holds: impl Fn(&ContainerStatus
 
 /// Stores the policy objects in force, and what the firewall made of them, under `policy/`.
 pub(super) async fn record_policies(cluster: &Arc<dyn Cluster>, recorder: &Recorder) {
-    if let Some(policy) = cluster.firewall_policy() {
-        let yaml = serde_yaml::to_string(&policy).unwrap_or_else(|error| format!("# {error}\n"));
-        recorder.policy_object("firewall", "", "policy-in-force", 0, &yaml);
+    if let Some(api) = cluster.vendor_api() {
+        let parts = [
+            ("app-domains", "app-domains"),
+            ("policy-list", "microseg/policy-list"),
+            ("policy-list3", "microseg/policy-list3"),
+            ("default-action-policy", "microseg/default-action-policy"),
+        ];
+        for (name, path) in parts {
+            match api.get(path).await {
+                Ok(answer) => {
+                    let yaml = serde_yaml::to_string(&answer);
+                    let yaml = yaml.unwrap_or_else(|error| format!("# {error}\n"));
+                    recorder.policy_object("controller", "", name, 0, &yaml);
+                }
+                Err(error) => drop(recorder.record(Event::Note {
+                    text: format!("{path} of the firewall's controller could not be read: {error}"),
+                })),
+            }
+        }
     }
     let kind = |kind: &str, plural: &str| ApiResource {
         group: "networking.aviatrix.com".to_owned(),

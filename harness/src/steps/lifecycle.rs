@@ -270,54 +270,6 @@ async fn pod_holds_an_address_of(
         .await
 }
 
-/// Which of two overlapping memberships shows in traffic depends on the order of the policies; this does not.
-#[then(expr = "the firewall takes the pod of {string} for one of {string} and not of {string}")]
-async fn member_of_its_own(
-    world: &mut World,
-    server: String,
-    own: String,
-    other: String,
-    step: &gherkin::Step,
-) -> Step {
-    world
-        .act(step, async |scene| {
-            let pod = scene.lab().await?.server(&server)?.pod.clone();
-            let pod = scene.lab().await?.pod_fact(&pod).await?;
-            let lab = scene.lab().await?;
-            let own_groups = lab.groups_of(&own, pod.address).await?;
-            let others = lab.groups_of(&other, pod.address).await?;
-            let (Some(own_groups), Some(others)) = (own_groups, others) else {
-                return Err(Failure::NotTestable(
-                    "this tier's firewall can't be asked for its groups".to_owned(),
-                ));
-            };
-            let outcome = match (own_groups.is_empty(), others.is_empty()) {
-                (_, false) => Outcome::Failed,
-                (true, true) => Outcome::Inconclusive,
-                (false, true) => Outcome::Passed,
-            };
-            let listed = |groups: &[String]| match groups {
-                [] => "in none".to_owned(),
-                groups => format!("in {}", groups.join(", ")),
-            };
-            scene.settle(vec![scene.stated(
-                "membership",
-                &["EGR-28", "EGR-30"],
-                outcome,
-                format!(
-                    "{} is in groups of {own} and in none of {other}",
-                    pod.address
-                ),
-                format!(
-                    "of {own}: {}; of {other}: {}",
-                    listed(&own_groups),
-                    listed(&others)
-                ),
-            )])
-        })
-        .await
-}
-
 #[when(expr = "the orchestrator deletes the server {string}")]
 async fn server_is_deleted(world: &mut World, server: String, step: &gherkin::Step) -> Step {
     world

@@ -10,7 +10,7 @@ use crate::judge::default_action::judge_default_action_rule;
 use crate::judge::{
     CheckResult, DenialClaim, PermitClaim, RuleExpectation, judge_denial, judge_permit,
 };
-use crate::lab::{self, Probe};
+use crate::lab::{self, Probe, Question};
 use crate::outcome::Outcome;
 use crate::world::{Failure, Scene, Step, World};
 
@@ -116,14 +116,14 @@ async fn api_server_answers(world: &mut World, permits: String, step: &gherkin::
 async fn default_action_stands_alone(world: &mut World, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {
-            let policy = scene.lab().await?.cluster().firewall_policy();
-            let policy = policy.ok_or_else(|| {
-                Failure::NotTestable(
+            if scene.lab().await?.cluster().vendor_api().is_none() {
+                return Err(Failure::NotTestable(
                     "the firewall's controller cannot be asked for its policy".to_owned(),
-                )
-            })?;
+                ));
+            }
+            let stated = scene.lab().await?.ask_platform(Question::default()).await;
             let check = scene.check("default action in POST_RULES", &["EGR-19"]);
-            scene.settle(vec![judge_default_action_rule(&check, &policy)])
+            scene.settle(vec![judge_default_action_rule(&check, &stated)])
         })
         .await
 }

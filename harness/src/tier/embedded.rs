@@ -29,7 +29,6 @@ use kube::api::{Api, ListParams};
 use mock_controller::fault::{Fault, Faults};
 use mock_controller::gateway::{Config as GatewayConfig, Gateway};
 use mock_controller::policy::Snapshot;
-use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,7 +40,6 @@ use relay::relay;
 use witness::{api_server_receipts, name_servers, receipt_of, record_api_server, record_nodes};
 
 use super::firewall;
-use super::tier_one;
 use super::vendor_api::VendorApi;
 use super::{Capabilities, Cluster, Crash, Error, FarEnds};
 use crate::evidence::Recorder;
@@ -345,10 +343,6 @@ impl Cluster for Embedded {
         Some(STORAGE_TOKEN)
     }
 
-    fn firewall_policy(&self) -> Option<Value> {
-        Some(self.firewall.fake.controller.export())
-    }
-
     fn gateway_addresses(&self) -> BTreeSet<IpAddr> {
         BTreeSet::from([GATEWAY_ADDRESS.into()])
     }
@@ -369,7 +363,7 @@ impl Cluster for Embedded {
                 .await?;
             let controller = &self.firewall.fake.controller;
             controller
-                .enforced(|_| tier_one::in_force(&controller.export(), &rules))
+                .enforced(|push| rules.iter().all(|rule| push.rules.contains(rule)))
                 .await;
             Ok(())
         }
@@ -385,7 +379,7 @@ impl Cluster for Embedded {
                 .await?;
             let controller = &self.firewall.fake.controller;
             controller
-                .enforced(|_| !tier_one::any_in_force(&controller.export(), &rules))
+                .enforced(|push| !rules.iter().any(|rule| push.rules.contains(rule)))
                 .await;
             Ok(())
         }

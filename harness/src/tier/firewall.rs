@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use mock_controller::controller::{Controller, Push};
 use mock_controller::crd::FirewallPolicy;
-use mock_controller::policy::ObjectRef;
+use mock_controller::policy::{DEFAULT_ACTION, ObjectRef};
 use mock_controller::record::LogRecord;
 use mock_controller::syslog::Forwarder;
 use serde_json::Value;
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::Error;
 use super::syslog_receiver::{Listen, SyslogReceiver};
+use super::vendor_api::{self, VendorApi};
 use crate::evidence::{Event, Recorder};
 use crate::judge::RuleRef;
 
@@ -133,12 +134,13 @@ fn incomplete(recorder: &Recorder, message: String) {
 /// Records what the gateway enforces after each push, and the names of the rules it may log from then on.
 pub(super) fn record_pushes(
     controller: &Arc<Controller>,
+    api: &Arc<VendorApi>,
     client: &kube::Client,
     recorder: &Recorder,
     cancel: &CancellationToken,
     tasks: &TaskTracker,
 ) {
-    let (controller, recorder) = (Arc::clone(controller), recorder.clone());
+    let (api, recorder) = (Arc::clone(api), recorder.clone());
     let objects = Api::<FirewallPolicy>::all(client.clone());
     let mut pushes = controller.pushes();
     let follow = async move {
@@ -149,9 +151,14 @@ pub(super) fn record_pushes(
             };
             // First what happened, with its time; the names of the rules have to be asked for.
             record_enforced(&recorder, &push, &mut enforced);
-            let servers = servers_of(&objects).await;
-            recorder.record(Event::RulesKnown {
-                rules: rules(&controller, &servers),
+            let (servers, listed) = tokio::join!(servers_of(&objects), lists(&api));
+            recorder.record(match listed {
+                Ok((v1, rulesets)) => Event::RulesKnown {
+                    rules: rules(&v1, &rulesets, &servers),
+                },
+                Err(error) => Event::Note {
+                    text: format!("the names of the firewall's rules are not known: {error}"),
+                },
             });
         }
     };
@@ -222,35 +229,58 @@ async fn servers_of(objects: &Api<FirewallPolicy>) -> BTreeMap<String, String> {
     with_server.collect()
 }
 
-fn rules(controller: &Controller, servers: &BTreeMap<String, String>) -> BTreeMap<Uuid, RuleRef> {
-    let policy = controller.export();
-    let own = policy["lists"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .flat_map(|list| list["rules"].as_array().into_iter().flatten());
-    let uuids = own
-        .filter_map(|rule| rule["uuid"].as_str())
-        .chain(policy["default_action"]["uuid"].as_str());
-    let known = uuids.filter_map(|uuid| {
-        let uuid = Uuid::parse_str(uuid).ok()?;
-        let description = controller.describe_rule(uuid)?;
-        let object = description
-            .object
-            .map(|object| format!("{}/{}", object.namespace, object.name));
-        let rule = RuleRef {
-            name: description.rule,
-            server: object
-                .as_ref()
-                .and_then(|object| servers.get(object))
-                .cloned(),
-            default_action: object.is_none()
-                && Some(uuid.to_string().as_str()) == policy["default_action"]["uuid"].as_str(),
-            part_of: object.or(Some(description.list)),
+/// The V1 policy list and the policy lists of Terraform and Kubernetes.
+async fn lists(api: &VendorApi) -> Result<(Value, Value), vendor_api::Error> {
+    tokio::try_join!(
+        api.get("microseg/policy-list"),
+        api.get("microseg/policy-list3"),
+    )
+}
+
+/// Names of rules by the uuid that log records carry, from the controller's own lists. Those that mirror a policy object
+/// of a cluster carry its name in `metadata.k8s` (reference: aviatrix-controller-api.md section 9).
+fn rules(
+    v1: &Value,
+    rulesets: &Value,
+    servers: &BTreeMap<String, String>,
+) -> BTreeMap<Uuid, RuleRef> {
+    let default = RuleRef {
+        name: "default action".to_owned(),
+        part_of: Some("POST_RULES".to_owned()),
+        server: None,
+        default_action: true,
+    };
+    let mut known = BTreeMap::from([(DEFAULT_ACTION, default)]);
+    known.extend(named(v1, "V1 policy list", None));
+    for list in rulesets["dcf_policies"].as_array().into_iter().flatten() {
+        let object = &list["metadata"]["k8s"];
+        let object = match (object["namespace"].as_str(), object["name"].as_str()) {
+            (Some(namespace), Some(name)) => Some(format!("{namespace}/{name}")),
+            _ => None,
         };
-        Some((uuid, rule))
-    });
-    known.collect()
+        let part_of = object.as_deref().or(list["name"].as_str());
+        let server = object.as_ref().and_then(|object| servers.get(object));
+        known.extend(named(list, part_of.unwrap_or_default(), server));
+    }
+    known
+}
+
+fn named(
+    list: &Value,
+    part_of: &str,
+    server: Option<&String>,
+) -> impl Iterator<Item = (Uuid, RuleRef)> {
+    let rules = list["policies"].as_array().into_iter().flatten();
+    rules.filter_map(move |rule| {
+        let uuid = rule["uuid"].as_str()?.parse().ok()?;
+        let known = RuleRef {
+            name: rule["name"].as_str()?.to_owned(),
+            part_of: Some(part_of.to_owned()),
+            server: server.cloned(),
+            default_action: false,
+        };
+        Some((uuid, known))
+    })
 }
 
 #[cfg(test)]
@@ -261,10 +291,34 @@ mod tests {
     use mock_controller::record::GatewayIdentity;
     use mock_controller::syslog::Limits;
     use rstest::rstest;
+    use serde_json::json;
     use tokio::sync::watch;
 
     use super::*;
     use crate::tier::syslog_receiver::tests::record;
+
+    #[test]
+    fn rules_are_named_by_the_list_that_holds_them() {
+        let uuid = |number: u128| Uuid::from_u128(number);
+        let v1 = json!({"policies": [{"uuid": uuid(1), "name": "allow-partner"}]});
+        let rulesets = json!({"dcf_policies": [
+            {"name": "firewallpolicylist-a", "policies": [{"uuid": uuid(2), "name": "deny-all-external"}],
+             "metadata": {"k8s": {"namespace": "obot-mcp", "name": "ms1"}}},
+            {"name": "terraform", "policies": [{"uuid": uuid(3), "name": "r"}, {"name": "no uuid"}]},
+        ]});
+        let servers = BTreeMap::from([("obot-mcp/ms1".to_owned(), "ms1abcde".to_owned())]);
+        let known = rules(&v1, &rulesets, &servers);
+        let part_of = |uuid: Uuid| known[&uuid].part_of.as_deref().unwrap();
+        assert_eq!(known.len(), 4);
+        assert!(known[&DEFAULT_ACTION].default_action);
+        assert_eq!(part_of(uuid(1)), "V1 policy list");
+        assert_eq!(part_of(uuid(2)), "obot-mcp/ms1");
+        assert_eq!(known[&uuid(2)].server.as_deref(), Some("ms1abcde"));
+        assert_eq!(
+            (part_of(uuid(3)), &known[&uuid(3)].server),
+            ("terraform", &None)
+        );
+    }
 
     /// A defect that loses records is to be found by what is missing, and is no defect of the harness.
     #[rstest]

@@ -4,7 +4,7 @@
 //! their priorities. What was installed so far is remembered here, as Terraform remembers it in its state: another
 //! writer of the same list would be overwritten, as on the real one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -121,26 +121,6 @@ async fn known_groups(api: &VendorApi) -> Result<BTreeMap<String, Uuid>, Error> 
         Some((group["name"].as_str()?.to_owned(), uuid))
     });
     Ok(named.collect())
-}
-
-/// Whether the policy in force holds all these rules.
-pub(super) fn in_force(export: &Value, rules: &[Uuid]) -> bool {
-    let enforced = enforced(export);
-    rules.iter().all(|rule| enforced.contains(rule))
-}
-
-/// Whether the policy in force holds any of these rules.
-pub(super) fn any_in_force(export: &Value, rules: &[Uuid]) -> bool {
-    let enforced = enforced(export);
-    rules.iter().any(|rule| enforced.contains(rule))
-}
-
-fn enforced(export: &Value) -> BTreeSet<Uuid> {
-    let lists = export["lists"].as_array().into_iter().flatten();
-    lists
-        .flat_map(|list| list["rules"].as_array().into_iter().flatten())
-        .filter_map(|rule| rule["uuid"].as_str()?.parse().ok())
-        .collect()
 }
 
 #[cfg(test)]

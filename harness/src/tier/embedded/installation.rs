@@ -31,7 +31,7 @@ use crate::tier::vendor_api::{RemoteSyslog, VendorApi};
 /// The firewall's controller, and what it was given.
 pub(super) struct Firewall {
     pub(super) fake: FakeController,
-    pub(super) api: VendorApi,
+    pub(super) api: Arc<VendorApi>,
     pub(super) tier_one: Installed,
     pub(super) places: Places,
     pub(super) log: SyslogReceiver,
@@ -66,7 +66,7 @@ pub(super) async fn install(
         flush: context.deadlines.log_complete,
         ..Limits::default()
     };
-    let api = fake.log_in().await?;
+    let api = Arc::new(fake.log_in().await?);
     api.enable_remote_syslog(&RemoteSyslog {
         index: firewall::LOG_INDEX,
         name: "evidence",
@@ -94,7 +94,7 @@ pub(super) async fn install(
         create_all(client, &firewall::crds()?).await?;
     }
     // Subscribes now: a push before the first poll of a task would be missed.
-    firewall::record_pushes(&fake.controller, client, recorder, cancel, tasks);
+    firewall::record_pushes(&fake.controller, &api, client, recorder, cancel, tasks);
     let controller = Arc::clone(&fake.controller);
     tasks.spawn(controller.run(cluster.network().gateway_link(), cancel.child_token()));
     Ok(Firewall {
