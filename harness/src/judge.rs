@@ -34,11 +34,18 @@
 //! | [`restart`]     | that a gateway that restarts under load stays closed                 |
 //! | [`replacement`]  | that policies are replaced without a gap                             |
 //! | [`burst`]        | (how long Pods that start together run before their policies)        |
+//! | [`pods`]        | that a Pod was replaced, has another address, or one that another had |
+//! | [`orchestrator`] | that the orchestrator has a policy in time and forgets nothing       |
+//! | [`tool_call`]   | that the agent's call succeeded and its record is stored             |
+//! | [`package`]     | that an npx server starts, or does not                               |
+//! | [`server_name`] | that a ClientHello names no server                                   |
+//! | [`compensated`] | that an attack was blocked, or is a finding                          |
 //! | [`trace`]       | that nothing is left of what was removed                             |
 
 pub mod attack;
 pub mod authoring;
 pub mod burst;
+pub mod compensated;
 mod correlate;
 pub mod default_action;
 pub mod denial;
@@ -54,13 +61,18 @@ pub mod model;
 pub mod node;
 pub mod observation;
 pub mod open_question;
+pub mod orchestrator;
+pub mod package;
 pub mod permit;
 pub mod platform;
+pub mod pods;
 pub mod policy_object;
 pub mod replacement;
 pub mod restart;
 pub mod result;
+pub mod server_name;
 pub mod spread;
+pub mod tool_call;
 pub mod trace;
 pub mod update;
 

@@ -57,6 +57,7 @@ pub mod run;
 pub mod scenario_data;
 pub mod serve_controller;
 pub mod steps;
+pub mod system;
 pub mod tier;
 pub mod up;
 pub mod waiting;

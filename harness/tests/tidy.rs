@@ -139,6 +139,30 @@ fn only_the_tiers_know_the_embedded_cluster() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// Steps parse, call and return: outcomes come from functions of the judge, waits from `system::await_`.
+#[test]
+fn steps_do_not_judge_and_do_not_wait() {
+    let found = offenders(
+        &module("steps"),
+        &[
+            " Outcome::",
+            "(Outcome::",
+            "outcome::Outcome",
+            "CheckResult::stated(",
+            "CheckResult::finding(",
+            "CheckResult::answered(",
+            "loop {",
+            "sleep(",
+        ],
+    );
+    // Words in sentences of features.
+    let found: Vec<String> = found
+        .into_iter()
+        .filter(|line| !line.contains("expr =") && !line.contains("regex ="))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 /// What a stand-in knows of itself is not what a system says: everything that is read of the firewall goes over the
 /// interfaces that the real product has.
 #[test]

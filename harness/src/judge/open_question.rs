@@ -9,6 +9,12 @@ use crate::evidence::folder;
 use crate::judge::{Bearing, EvidenceLine};
 use crate::outcome::Outcome;
 
+/// The answer to a question about what the orchestrator writes.
+#[must_use]
+pub fn answer(check: &Check, question: &str, answer: &str) -> CheckResult {
+    check.stated(Outcome::Answered, question, answer)
+}
+
 /// The answer to "does it pass?", out of what was judged of the attempt both ways.
 #[must_use]
 pub fn answer_whether_it_passes(

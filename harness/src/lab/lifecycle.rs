@@ -22,11 +22,10 @@ use super::{
 use crate::evidence::Event;
 use crate::judge::PodFact;
 use crate::scenario_data::ServerManifest;
+use crate::system::await_::{Look, poll_until};
 
 /// Label by which a policy object says whose it is (`reference/obot.md` section 3).
 pub(super) const SERVER_LABEL: &str = "obot.ai/mcp-server-name";
-/// Between two looks at something that announces nothing.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A part of the system that an administrator can stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,23 +196,14 @@ impl Lab {
             .cluster
             .forward(ORCHESTRATOR_NAMESPACE, "obot-obot", 8443)
             .await?;
-        let own = async {
-            loop {
-                let listed = orchestrator::network_policies(storage, token).await?;
-                let of = |policy: &&Value| policy["spec"]["mcpServerName"] == **id;
-                let names: Vec<String> = listed.iter().filter(of).map(name_in).collect();
-                if !names.is_empty() {
-                    return Ok::<_, Error>(names);
-                }
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
         let bound = self.context.deadlines.policy_update_bound;
-        let what = format!("the orchestrator's policy for {name:?}");
-        match self.waiting.until(what, bound, own).await {
-            Ok(names) => names.map(Some),
-            Err(_) => Ok(Some(Vec::new())),
-        }
+        let own = poll_until(bound, async || {
+            let listed = orchestrator::network_policies(storage, token).await?;
+            let of = |policy: &&Value| policy["spec"]["mcpServerName"] == **id;
+            let names: Vec<String> = listed.iter().filter(of).map(name_in).collect();
+            Ok::<_, Error>(Look::when(!names.is_empty(), names))
+        });
+        own.await.map(Some)
     }
 
     /// Registers a server that runs elsewhere, and launches it as a user would.
@@ -317,15 +307,14 @@ impl Lab {
         if part == Part::Orchestrator {
             // Connections to the Pod that is gone are of no use.
             self.orchestrator = Orchestrator::new(self.orchestrator.base());
-            let answers = async {
-                while self.orchestrator.servers().await.is_err() {
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                }
-            };
+            let answers = poll_until(Duration::MAX, async || {
+                let answers = self.orchestrator.servers().await.is_ok();
+                Ok::<_, Error>(Look::when(answers, ()))
+            });
             let deadline = self.context.deadlines.stand_ins_ready;
             self.waiting
                 .until("the orchestrator to answer again", deadline, answers)
-                .await?;
+                .await??;
         }
         Ok(started)
     }

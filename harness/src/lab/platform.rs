@@ -13,12 +13,12 @@ use kube::core::DynamicObject;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::lifecycle::LOOK_AGAIN;
 use super::policies::{firewall_policy_kind, is_enforced};
 use super::{Error, Lab, RUNTIME_NAMESPACE};
 use crate::judge::platform::Stated;
 use crate::judge::{CheckResult, Seen};
 use crate::scenario_data::platform::{Design, Platform};
+use crate::system::await_::{Look, poll_until};
 use crate::tier::vendor_api::{RemoteSyslog, VendorApi};
 
 /// What a question about the platform asks beside what is the same in every design.
@@ -239,16 +239,14 @@ impl Lab {
             self.delete_by_hand(&object).await?;
         }
         let bound = self.context.deadlines.policy_update_bound;
-        let give_up = tokio::time::Instant::now() + bound;
-        loop {
+        let (stated, result) = poll_until(bound, async || {
             let stated = self.ask_in_time(Question::default()).await;
             let result = gone(&stated);
-            if result.passed() || tokio::time::Instant::now() >= give_up {
-                self.record_stated(&stated);
-                return Ok(result);
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
+            Ok::<_, Error>(Look::when(result.passed(), (stated, result)))
+        })
+        .await?;
+        self.record_stated(&stated);
+        Ok(result)
     }
 }
 

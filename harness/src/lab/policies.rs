@@ -1,6 +1,8 @@
 //! Policy objects as an administrator handles them: read, edited, deleted and written by hand, and awaited until the
 //! gateway enforces them.
 
+use std::time::Duration;
+
 use kube::ResourceExt as _;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
@@ -8,11 +10,12 @@ use kube::api::{
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
-use super::lifecycle::{LOOK_AGAIN, SERVER_LABEL, unwatched};
+use super::lifecycle::{SERVER_LABEL, unwatched};
 use super::{Error, Lab, RUNTIME_NAMESPACE};
 use crate::evidence::Event;
 use crate::judge::list::equals;
 use crate::judge::policy_object::PolicyState;
+use crate::system::await_::{Look, poll_until};
 
 impl Lab {
     /// FirewallPolicies that belong to a server.
@@ -33,16 +36,15 @@ impl Lab {
     /// When there is none, or more than one.
     pub async fn firewall_policy_of(&self, name: &str) -> Result<DynamicObject, Error> {
         let deadline = self.context.deadlines.policy_enforced;
-        let one = async {
-            loop {
-                match self.firewall_policies_of(name).await?.as_slice() {
-                    [one] if is_enforced(one) => return Ok::<_, Error>(one.clone()),
-                    _ => tokio::time::sleep(LOOK_AGAIN).await,
-                }
-            }
-        };
+        let one = poll_until(Duration::MAX, async || {
+            let found = self.firewall_policies_of(name).await?;
+            let enforced = matches!(found.as_slice(), [one] if is_enforced(one));
+            Ok::<_, Error>(Look::when(enforced, found))
+        });
         let what = format!("the FirewallPolicy of {name:?} to be enforced");
-        self.waiting.until(what, deadline, one).await?
+        let found = self.waiting.until(what, deadline, one).await??;
+        let missing = || Error::Fixture(format!("the server {name:?} has no FirewallPolicy"));
+        found.into_iter().next().ok_or_else(missing)
     }
 
     /// The FirewallPolicies of a server, once the one that it has permits exactly `list` and is enforced. In vain is no

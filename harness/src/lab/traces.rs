@@ -1,15 +1,15 @@
 //! What is left of a server, wherever something of it can be: in the orchestrator, in the cluster, in the firewall.
 
-use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::ResourceExt as _;
 use kube::api::{Api, DynamicObject, ListParams};
 use serde_json::Value;
 
-use super::lifecycle::{LOOK_AGAIN, SERVER_LABEL};
+use super::lifecycle::SERVER_LABEL;
 use super::{Error, Lab, ORCHESTRATOR_NAMESPACE, RUNTIME_NAMESPACE, orchestrator};
 use crate::judge::Place;
+use crate::system::await_::{Look, poll_until};
 use crate::tier;
 
 impl Lab {
@@ -23,17 +23,12 @@ impl Lab {
         name: &str,
         policies: &[String],
     ) -> Result<Vec<Place>, Error> {
-        let until = Timestamp::now()
-            + jiff::SignedDuration::try_from(self.context.deadlines.policy_update_bound)
-                .unwrap_or_default();
-        loop {
+        poll_until(self.context.deadlines.policy_update_bound, async || {
             let places = self.traces_of(name, policies).await?;
             let clean = places.iter().all(|place| place.found.is_empty());
-            if clean || Timestamp::now() > until {
-                return Ok(places);
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
+            Ok(Look::when(clean, places))
+        })
+        .await
     }
 
     /// What there is of a server, place by place, from the orchestrator's storage to the gateway.

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use cucumber::gherkin;
 use cucumber::{given, then, when};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::system::split;
@@ -13,8 +12,9 @@ use crate::judge::authoring::{
     ServerState, UnchangedClaim, judge_empty_selector, judge_firewall_policy, judge_policy,
     judge_rejection, judge_release, judge_unchanged,
 };
-use crate::judge::{Check, CheckResult};
+use crate::judge::{Check, open_question};
 use crate::lab::{ORCHESTRATOR_NAMESPACE, RUNTIME_NAMESPACE};
+use crate::system::await_::{Look, look_until};
 use crate::world::{Failure, Scene, Step, World};
 
 /// Runtimes whose servers have a Pod of their own.
@@ -371,15 +371,13 @@ async fn flip_is_recorded(
             let policy = policies.iter().find(|policy| policy["spec"]["mcpServerName"] == *id);
             let denies = policy.is_some_and(|policy| policy["spec"]["denyAllEgress"] == true);
             let before = scene.authoring.passed_before;
-            // Where the policy changed, its enforcement is waited for; a single request would only ask who is faster.
+            // Where the policy changed, its enforcement is waited for; a single request would be a race.
             let bound = scene.context.deadlines.policy_update_bound;
-            let given_up = Timestamp::now() + jiff::SignedDuration::try_from(bound).unwrap_or_default();
-            let passes = loop {
+            let passes = look_until(bound, async || {
                 let passes = scene.request_passes(&server, &url).await?;
-                if passes != denies || Timestamp::now() > given_up {
-                    break passes;
-                }
-            };
+                Ok::<_, Failure>(Look::when(passes != denies, passes))
+            })
+            .await?;
             let words = |passed: bool| if passed { "passed" } else { "was blocked" };
             let answer = format!(
                 "the policy of a server that existed before {}; a request of its running pod {} before and {} after",
@@ -407,9 +405,8 @@ impl Scene {
     }
 
     fn answer(&self, check: &str, id: &str, question: &str, answer: &str) -> Step {
-        let ids = self.claims(&[id]);
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        self.settle(vec![CheckResult::answered(check, &ids, question, answer)])
+        let check = self.authoring_check(check, id);
+        self.settle(vec![open_question::answer(&check, question, answer)])
     }
 
     fn created(&self) -> Result<&[CreatedServer], Failure> {

@@ -1,13 +1,12 @@
 //! The other address family: a dual-stack cluster, attempts over IPv6, and the layer that stops them.
 
-use std::time::Instant;
-
 use cucumber::gherkin;
 use cucumber::{given, then, when};
 
 use crate::evidence::Event;
 use crate::judge::{CheckResult, NodeClaim, Observations, judge_stopped_on_node};
 use crate::lab::Probe;
+use crate::system::await_::{Look, look_until};
 use crate::tier;
 use crate::world::{Failure, Scene, Step, World};
 
@@ -115,18 +114,17 @@ impl Scene {
     /// Observes until the nodes said of each attempt that they stopped it, and a quiet window after. In vain is also an
     /// answer, which the judge gives.
     async fn observe_stopped(&mut self, labels: &[String]) -> Result<Observations, Failure> {
-        let deadline = Instant::now() + self.context.deadlines.denial_logged;
-        loop {
+        look_until(self.context.deadlines.denial_logged, async || {
             let visible = self.lab().await?.record_stopped_on_nodes().await;
             if !visible {
                 let reason = "this tier does not show what NetworkPolicies stop on the nodes";
                 return Err(Failure::NotTestable(reason.to_owned()));
             }
             let observations = self.observe_quiet(labels).await?;
-            if Instant::now() >= deadline || all_stopped(&observations, labels) {
-                return Ok(observations);
-            }
-        }
+            let stopped = all_stopped(&observations, labels);
+            Ok(Look::when(stopped, observations))
+        })
+        .await
     }
 }
 

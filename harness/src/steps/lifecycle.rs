@@ -11,11 +11,11 @@ use kube::api::DynamicObject;
 use super::restart::Outage;
 use super::tamper::Trials;
 use crate::evidence::{Event, Measurement};
-use crate::judge::{
-    CheckResult, GovernedClaim, NoTraceClaim, RuleExpectation, judge_governed, judge_no_trace,
-};
+use crate::judge::orchestrator::{judge_policy_before_launch, judge_policy_kept, judge_remembered};
+use crate::judge::pods::{judge_address_reused, judge_other_address};
+use crate::judge::{GovernedClaim, NoTraceClaim, RuleExpectation, judge_governed, judge_no_trace};
 use crate::lab::lifecycle::{Part, Replaced};
-use crate::outcome::Outcome;
+use crate::lab::policies::state_of;
 use crate::world::{Failure, Scene, Step, World};
 
 /// What happened to parts of the system in one scenario.
@@ -69,20 +69,8 @@ async fn policy_comes_first(world: &mut World, name: String, step: &gherkin::Ste
                     "this tier's orchestrator can't be asked for its policies".to_owned(),
                 ));
             };
-            let (outcome, found) = match found.as_slice() {
-                [] => (
-                    Outcome::Failed,
-                    "within the stated bound there is none".to_owned(),
-                ),
-                names => (Outcome::Passed, names.join(", ")),
-            };
-            scene.settle(vec![scene.stated(
-                "policy before launch",
-                &["EGR-33"],
-                outcome,
-                format!("an MCPNetworkPolicy of {name} exists before it is launched"),
-                found,
-            )])
+            let check = scene.check("policy before launch", &["EGR-33"]);
+            scene.settle(vec![judge_policy_before_launch(&check, &name, &found)])
         })
         .await
 }
@@ -179,23 +167,9 @@ async fn new_pod_has_another_address(
     world
         .act(step, async |scene| {
             let replaced = scene.replaced(&server)?;
+            let check = scene.check("new Pod, new address", &["EGR-29"]);
             let (before, after) = (&replaced.before, &replaced.after);
-            let found = format!(
-                "{} ({}) took the place of {} ({})",
-                after.name, after.address, before.name, before.address
-            );
-            let differs = before.address != after.address;
-            scene.settle(vec![scene.stated(
-                "new Pod, new address",
-                &["EGR-29"],
-                if differs {
-                    Outcome::Passed
-                } else {
-                    Outcome::Inconclusive
-                },
-                format!("the new Pod of {server} has an address of its own"),
-                found,
-            )])
+            scene.settle(vec![judge_other_address(&check, &server, before, after)])
         })
         .await
 }
@@ -366,18 +340,8 @@ async fn still_knows(world: &mut World, server: String, step: &gherkin::Step) ->
         .act(step, async |scene| {
             let id = scene.lab().await?.id_of(&server)?;
             let known = scene.lab().await?.known_servers().await?;
-            let outcome = if known.contains(&id) {
-                Outcome::Passed
-            } else {
-                Outcome::Failed
-            };
-            scene.settle(vec![scene.stated(
-                "server remembered",
-                &["EGR-37"],
-                outcome,
-                format!("the orchestrator knows {server} ({id}) after its restart"),
-                format!("it lists {}", known.join(", ")),
-            )])
+            let check = scene.check("server remembered", &["EGR-37"]);
+            scene.settle(vec![judge_remembered(&check, &server, &id, &known)])
         })
         .await
 }
@@ -388,27 +352,10 @@ async fn same_policy(world: &mut World, server: String, step: &gherkin::Step) ->
         .act(step, async |scene| {
             let before = scene.policy_before(&server)?;
             let now = scene.lab().await?.policy_now(&before.name_any()).await?;
-            let same = now.as_ref().and_then(DynamicObject::uid) == before.uid();
-            let found = match now {
-                Some(now) => format!("{} (uid {})", now.name_any(), now.uid().unwrap_or_default()),
-                None => "it is gone".to_owned(),
-            };
-            let outcome = if same {
-                Outcome::Passed
-            } else {
-                Outcome::Failed
-            };
-            scene.settle(vec![scene.stated(
-                "policy object kept",
-                &["EGR-37"],
-                outcome,
-                format!(
-                    "the FirewallPolicy {} with uid {} was never deleted",
-                    before.name_any(),
-                    before.uid().unwrap_or_default()
-                ),
-                found,
-            )])
+            let check = scene.check("policy object kept", &["EGR-37"]);
+            let now = now.as_ref().map(state_of);
+            let result = judge_policy_kept(&check, &state_of(&before), now.as_ref());
+            scene.settle(vec![result])
         })
         .await
 }
@@ -418,32 +365,9 @@ impl Scene {
     async fn judge_reuse(&mut self, pod: &str, who: &str, former: &str) -> Step {
         let before = self.replaced(former)?.before.clone();
         let pod = self.lab().await?.pod_fact(pod).await?;
-        let outcome = if pod.address == before.address {
-            Outcome::Passed
-        } else {
-            Outcome::Inconclusive
-        };
-        let found = format!(
-            "{} ({}), where {} had {}",
-            pod.name, pod.address, before.name, before.address
-        );
-        let expected = format!("the Pod of {who} has an address that a Pod of {former} had before");
-        let result = self.stated("address reused", &["EGR-30"], outcome, expected, found);
+        let check = self.check("address reused", &["EGR-30"]);
+        let result = judge_address_reused(&check, who, former, &pod, &before);
         self.settle(vec![result])
-    }
-
-    /// A result about facts that the lab looked up, for those of `can_show` that the scenario's tags name.
-    pub(super) fn stated(
-        &self,
-        check: &str,
-        can_show: &[&str],
-        outcome: Outcome,
-        expected: String,
-        found: String,
-    ) -> CheckResult {
-        let ids = self.claims(can_show);
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        CheckResult::stated(check, &ids, outcome, expected, found)
     }
 
     /// The FirewallPolicy of a server as an earlier step saw it.

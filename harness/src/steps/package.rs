@@ -8,9 +8,9 @@ use super::system::split;
 use super::verdict::Rule;
 use crate::evidence::Action;
 use crate::judge::attack::SECOND_TRY;
-use crate::judge::{Attempt, CheckResult, Exchange, Observations, Protocol, Sent};
+use crate::judge::package::{StartSeen, judge_does_not_start, judge_starts};
+use crate::judge::{Attempt, Exchange, Observations, Protocol, Sent};
 use crate::lab::package::Beginning;
-use crate::outcome::Outcome;
 use crate::tier::node_js;
 use crate::world::{Failure, Scene, Step, World};
 
@@ -87,27 +87,12 @@ async fn does_not_start(world: &mut World, name: String, step: &gherkin::Step) -
         .act(step, async |scene| {
             let began = scene.lab().await?.beginning(&name, NPM_ERROR).await?;
             let ready = scene.lab().await?.is_ready(&name).await?;
-            let (outcome, found) = match began {
-                _ if ready => (
-                    Outcome::Failed,
-                    "its Pod is ready: it started without access to the registry".to_owned(),
-                ),
-                Some(Beginning::Said(line)) => (
-                    Outcome::Passed,
-                    format!("its Pod is not ready, and says: {line}"),
-                ),
-                Some(Beginning::Ready) | None => (
-                    Outcome::Inconclusive,
-                    "its Pod is not ready, and npm did not say why in time".to_owned(),
-                ),
+            let said = match &began {
+                Some(Beginning::Said(line)) => Some(line.as_str()),
+                Some(Beginning::Ready) | None => None,
             };
-            let expected = format!("the server {name} does not start without its package");
-            scene.settle(vec![scene.about_start(
-                "does not start",
-                outcome,
-                expected,
-                found,
-            )])
+            let check = scene.check("does not start", &["EGR-34"]);
+            scene.settle(vec![judge_does_not_start(&check, &name, ready, said)])
         })
         .await
 }
@@ -139,7 +124,7 @@ async fn starts(world: &mut World, name: String, registry: String, step: &gherki
         .act(step, async |scene| {
             let ready = scene.lab().await?.is_ready(&name).await?;
             let observations = scene.observe().await?;
-            let packages: Vec<&str> = observations
+            let packages: Vec<String> = observations
                 .receipts
                 .iter()
                 .filter(|receipt| receipt.endpoint == registry)
@@ -150,46 +135,25 @@ async fn starts(world: &mut World, name: String, registry: String, step: &gherki
                     _ => None,
                 })
                 .filter(|file| file.ends_with(".tgz"))
+                .map(str::to_owned)
                 .collect();
             let logged = observations.log.read().is_some_and(|log| {
                 log.records.iter().any(|record| {
                     record.action == Action::Permit && record.sni.as_deref() == Some(&registry)
                 })
             });
-            let found = format!(
-                "its Pod is {}; {registry} handed out {}; the gateway {} the permit",
-                if ready { "ready" } else { "not ready" },
-                if packages.is_empty() {
-                    "no package".to_owned()
-                } else {
-                    packages.join(" and ")
-                },
-                if logged { "logged" } else { "did not log" },
-            );
-            let outcome = match (ready, packages.is_empty(), logged) {
-                (true, false, true) => Outcome::Passed,
-                (false, ..) => Outcome::Failed,
-                _ => Outcome::Inconclusive,
+            let seen = StartSeen {
+                ready,
+                packages,
+                logged,
             };
-            let expected = format!("the server {name} starts once {registry} is in its list");
-            scene.settle(vec![scene.about_start("starts", outcome, expected, found)])
+            let check = scene.check("starts", &["EGR-34"]);
+            scene.settle(vec![judge_starts(&check, &name, &registry, &seen)])
         })
         .await
 }
 
 impl Scene {
-    fn about_start(
-        &self,
-        check: &str,
-        outcome: Outcome,
-        expected: String,
-        found: String,
-    ) -> CheckResult {
-        let requirements = self.claims(&["EGR-34"]);
-        let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
-        CheckResult::stated(check, &requirements, outcome, expected, found)
-    }
-
     /// Every connection that a server's Pod opened to the registry. npm announces none: the packets at the Pod stand
     /// for the announcement.
     fn flows_of_npm(

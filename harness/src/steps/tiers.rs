@@ -6,12 +6,11 @@ use cucumber::gherkin;
 use cucumber::{given, then, when};
 
 use super::verdict::Rule;
+use crate::judge::compensated::judge_denial_or_finding;
 use crate::judge::default_action::judge_default_action_rule;
-use crate::judge::{
-    CheckResult, DenialClaim, PermitClaim, RuleExpectation, judge_denial, judge_permit,
-};
+use crate::judge::server_name::judge_no_server_name;
+use crate::judge::{DenialClaim, PermitClaim, RuleExpectation, judge_permit};
 use crate::lab::{self, Probe, Question};
-use crate::outcome::Outcome;
 use crate::world::{Failure, Scene, Step, World};
 
 /// Where a Pod finds the authority of its cluster's API server.
@@ -94,19 +93,10 @@ async fn api_server_answers(world: &mut World, permits: String, step: &gherkin::
             let observations = scene.observe().await?;
             let attempt = scene.attempt(&observations, &label)?;
             let rule = scene.tier_one_rule(&permits)?;
-            let named = attempt.sent.as_ref().and_then(|sent| sent.sni.clone());
+            let check = scene.check(format!("no server name: {label}"), &["EGR-21"]);
+            let nameless = judge_no_server_name(&check, &attempt);
             let mut results = scene.judge_passed_by(attempt, &far_end, rule).await?;
-            results.push(CheckResult::stated(
-                format!("no server name: {label}"),
-                &["EGR-21"],
-                if named.is_none() {
-                    Outcome::Passed
-                } else {
-                    Outcome::Failed
-                },
-                "the ClientHello to the API server names no server",
-                format!("server name: {}", named.as_deref().unwrap_or("none")),
-            ));
+            results.push(nameless);
             scene.settle(results)
         })
         .await
@@ -259,13 +249,7 @@ async fn blocked_or_finding(
                 control: scene.control.clone(),
                 quiet_window: scene.context.deadlines.quiet_window,
             };
-            let mut result = judge_denial(&claim, &observations);
-            if result.outcome == Outcome::Failed {
-                result.outcome = Outcome::Finding;
-                result
-                    .reasons
-                    .push(format!("compensating control: {compensating_control}"));
-            }
+            let result = judge_denial_or_finding(&claim, &compensating_control, &observations);
             scene.settle(vec![result])
         })
         .await

@@ -11,11 +11,11 @@ use serde_json::json;
 use super::verdict::Rule;
 use crate::evidence::{Event, Recorded};
 use crate::judge::attack::{Announced, SECOND_TRY, judge_attack, missing_phases};
+use crate::judge::tool_call::{judge_call, judge_stored};
 use crate::judge::{
     Attempt, CheckResult, ClientOutcome, ClientResult, Control, Exchange, Observations, Protocol,
     RuleExpectation, Sent, SpreadClaim, judge_spread,
 };
-use crate::outcome::Outcome;
 use crate::world::{Failure, Scene, Step, World};
 
 /// The moments at which the compromised dependency of the fixture acts: without all of them the attack did not happen.
@@ -80,30 +80,8 @@ async fn call_succeeds(world: &mut World, step: &gherkin::Step) -> Step {
                     _ => None,
                 });
             let call = call.ok_or_else(|| Failure::Scenario("no step called a tool".to_owned()))?;
-            let (outcome, found) = if call.succeeded {
-                (
-                    Outcome::Passed,
-                    format!("{} answered in {} ms", call.tool, call.elapsed_us / 1000),
-                )
-            } else {
-                (
-                    Outcome::Failed,
-                    format!("{} answered with an error: {}", call.tool, call.detail),
-                )
-            };
-            let requirements = scene.claims(&["EGR-03"]);
-            let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
-            let expected = format!(
-                "the agent's call of {} on {} succeeds",
-                call.tool, call.server
-            );
-            scene.settle(vec![CheckResult::stated(
-                "tool call succeeds",
-                &requirements,
-                outcome,
-                expected,
-                found,
-            )])
+            let check = scene.check("tool call succeeds", &["EGR-03"]);
+            scene.settle(vec![judge_call(&check, &call)])
         })
         .await
 }
@@ -144,29 +122,8 @@ async fn ehr_holds_record(world: &mut World, host: String, step: &gherkin::Step)
                 let far_end = host.clone();
                 scene.control = Some(Control { attempt, far_end });
             }
-            let expected = format!("{host} holds exactly one Patient with the canary");
-            let (outcome, found) = match (stored, succeeded) {
-                (1, true) => (
-                    Outcome::Passed,
-                    "read back from the EHR: 1 Patient with the canary".to_owned(),
-                ),
-                (count, _) => (
-                    Outcome::Failed,
-                    format!("read back from the EHR: {count} Patients with the canary"),
-                ),
-            };
-            let requirements = scene.claims(&["EGR-01", "EGR-03"]);
-            let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
-            results.insert(
-                0,
-                CheckResult::stated(
-                    "EHR holds the record",
-                    &requirements,
-                    outcome,
-                    expected,
-                    found,
-                ),
-            );
+            let check = scene.check("EHR holds the record", &["EGR-01", "EGR-03"]);
+            results.insert(0, judge_stored(&check, &host, stored, succeeded));
             scene.permit_log = results.pop();
             scene.settle(results)
         })

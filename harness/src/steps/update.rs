@@ -8,7 +8,9 @@ use jiff::Timestamp;
 use super::system::split;
 use super::verdict::Rule;
 use crate::evidence::{Event, Measurement};
+use crate::judge::pods::judge_same_pod;
 use crate::judge::{Check, CheckResult, PodFact, UpdateClaim, judge_update};
+use crate::system::await_::{Look, look_until};
 use crate::world::{Failure, Scene, Step, World};
 
 /// A change whose effect is looked for.
@@ -80,25 +82,9 @@ async fn not_restarted(world: &mut World, server: String, step: &gherkin::Step) 
             let known = scene.lab().await?.server(&server)?.clone();
             let now = scene.lab().await?.pod_of(&known.id).await?;
             let restarts = scene.lab().await?.restarts(&now).await?;
-            let found = format!(
-                "Pod {now}, {restarts} restarts; before the first change it was {}",
-                known.pod
-            );
-            let outcome = if now == known.pod && restarts == 0 {
-                crate::outcome::Outcome::Passed
-            } else {
-                crate::outcome::Outcome::Failed
-            };
-            let requirements = scene.claims(&["EGR-25", "EGR-26"]);
-            let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
-            let expected = format!("the Pod of {server} is the same as before, with no restart");
-            scene.settle(vec![CheckResult::stated(
-                "same Pod, no restart",
-                &requirements,
-                outcome,
-                expected,
-                found,
-            )])
+            let check = scene.check("same Pod, no restart", &["EGR-25", "EGR-26"]);
+            let result = judge_same_pod(&check, &server, &known.pod, &now, restarts);
+            scene.settle(vec![result])
         })
         .await
 }
@@ -110,19 +96,17 @@ impl Scene {
             .change
             .clone()
             .ok_or_else(|| Failure::Scenario("no step changed a list".to_owned()))?;
-        let given_up = change.accepted
-            + jiff::SignedDuration::try_from(self.context.deadlines.policy_enforced)
-                .unwrap_or_default();
         let pod = self.lab().await?.server(server)?.pod.clone();
-        let (proof, effective_at) = loop {
+        let patience = self.context.deadlines.policy_enforced;
+        let (label, completed) = look_until(patience, async || {
             let probe = self.probe_of_url(url)?;
             self.probe_from(&pod, server, &[probe]).await?;
             let label = self.only_attempt()?;
             let completed = self.await_outcome(&label).await?;
-            if completed == reachable || Timestamp::now() > given_up {
-                break self.prove(&label, server, reachable, completed).await?;
-            }
-        };
+            Ok::<_, Failure>(Look::when(completed == reachable, (label, completed)))
+        })
+        .await?;
+        let (proof, effective_at) = self.prove(&label, server, reachable, completed).await?;
         let id = if reachable { "EGR-25" } else { "EGR-26" };
         let claim = UpdateClaim {
             check: Check {

@@ -15,6 +15,7 @@ use crate::judge::{
     RuleExpectation, TraceClaim, judge_denial, judge_logged, judge_permit, judge_traceable,
 };
 use crate::lab;
+use crate::system::await_::{Look, look_until};
 use crate::world::{Failure, Scene, Step};
 
 /// Requirements that a blocked attempt can show.
@@ -96,13 +97,13 @@ impl Scene {
         labels: &[String],
     ) -> Result<Observations, lab::Error> {
         let window = self.context.deadlines.quiet_window;
-        loop {
+        look_until(Duration::MAX, async || {
             self.lab().await?.keep_quiet().await;
             let observations = self.observe().await?;
-            if is_quiet(&observations, labels, window) {
-                return Ok(observations);
-            }
-        }
+            let quiet = is_quiet(&observations, labels, window);
+            Ok(Look::when(quiet, observations))
+        })
+        .await
     }
 
     /// An attempt by its label.
