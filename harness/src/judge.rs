@@ -12,6 +12,7 @@
 //!
 //! | module          | judges                                                               |
 //! |-----------------|----------------------------------------------------------------------|
+//! | `about`         | (what is known about the attempt of a check, for claims)              |
 //! | [`fact`]        | (what the judge is told: attempts, pods, rules)                      |
 //! | [`observation`] | (what was observed, and what a tier cannot see)                      |
 //! | [`denial`]      | that an attempt was blocked                                          |
@@ -34,6 +35,7 @@
 //! | [`burst`]        | (how long Pods that start together run before their policies)        |
 //! | [`trace`]       | that nothing is left of what was removed                             |
 
+mod about;
 pub mod authoring;
 pub mod burst;
 mod correlate;
@@ -44,8 +46,8 @@ mod finding;
 pub mod governed;
 pub mod level;
 pub mod list;
-pub mod lookups;
 pub mod logged;
+pub mod lookups;
 pub mod masquerade;
 pub mod model;
 pub mod node;
@@ -60,8 +62,12 @@ pub mod spread;
 pub mod trace;
 pub mod update;
 
+use crate::facts::About;
+
 pub use denial::{DenialClaim, judge_default_action, judge_denial};
-pub use fact::{Attempt, ClientOutcome, ClientResult, Exchange, PodFact, Protocol, RuleRef, Sent};
+pub use fact::{
+    Attempt, ClientOutcome, ClientResult, Exchange, ListFact, PodFact, Protocol, RuleRef, Sent,
+};
 pub use finding::in_words as duration_in_words;
 pub use governed::{GovernedClaim, judge_governed};
 pub use logged::{LogClaim, TraceClaim, judge_logged, judge_traceable};
@@ -74,7 +80,7 @@ pub use spread::{SpreadClaim, judge_spread};
 pub use trace::{NoTraceClaim, Place, judge_no_trace};
 pub use update::{UpdateClaim, judge_update};
 
-/// Which check a claim is, and which requirements it speaks for.
+/// Which check a claim is. Which requirements it speaks for, `scenarios/claims.yaml` says when it is recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Check {
     /// What kind of check it is, a word in kebab-case.
@@ -83,17 +89,17 @@ pub struct Check {
     pub name: String,
     /// Label of the attempt that it is about, if it is about one.
     pub attempt: Option<String>,
-    /// Ids of the requirements.
-    pub requirements: Vec<String>,
+    /// What is known about that attempt.
+    pub about: About,
 }
 
 impl Check {
-    /// A check by name, for requirements by id.
+    /// A check about no attempt.
     #[must_use]
-    pub fn new(name: impl Into<String>, requirements: &[&str]) -> Self {
+    pub fn new(kind: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
+            kind: kind.into(),
             name: name.into(),
-            requirements: requirements.iter().map(|&id| id.to_owned()).collect(),
             ..Self::default()
         }
     }

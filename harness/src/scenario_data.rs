@@ -157,12 +157,7 @@ impl ServerManifest {
 
     /// The manifest of a containerized server that no file holds: `image` on port 8080 with this list.
     #[must_use]
-    pub fn generated(
-        name: &str,
-        image: &str,
-        domains: &[String],
-        deny_all: Option<bool>,
-    ) -> Self {
+    pub fn generated(name: &str, image: &str, domains: &[String], deny_all: Option<bool>) -> Self {
         let mut config = json!({"image": image, "port": 8080, "path": "/mcp"});
         if !domains.is_empty() {
             config["egressDomains"] = json!(domains);

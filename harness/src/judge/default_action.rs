@@ -107,7 +107,7 @@ mod tests {
         if let Some(found) = policy.pointer_mut(place) {
             *found = value;
         }
-        let result = judge_default_action_rule(&Check::new("c", &["EGR-19"]), &policy);
+        let result = judge_default_action_rule(&Check::new("blocked", "c"), &policy);
         assert_eq!(result.outcome, expected, "{result}");
     }
 }

@@ -11,7 +11,8 @@ use kube::api::DynamicObject;
 use super::restart::Outage;
 use crate::evidence::{Event, Measurement};
 use crate::judge::{
-    CheckResult, GovernedClaim, NoTraceClaim, RuleExpectation, judge_governed, judge_no_trace,
+    Check, CheckResult, GovernedClaim, NoTraceClaim, RuleExpectation, judge_governed,
+    judge_no_trace,
 };
 use crate::lab::lifecycle::{Part, Replaced};
 use crate::outcome::Outcome;
@@ -72,8 +73,8 @@ async fn policy_comes_first(world: &mut World, name: String, step: &gherkin::Ste
                 names => (Outcome::Passed, names.join(", ")),
             };
             scene.settle(vec![scene.stated(
+                "policy-before-launch",
                 "policy before launch",
-                &["EGR-33"],
                 outcome,
                 format!("an MCPNetworkPolicy of {name} exists before it is launched"),
                 found,
@@ -142,9 +143,9 @@ async fn governed_from_the_first_packet(
                 policy.name_any()
             );
             let claim = GovernedClaim {
-                check: scene.check(
+                check: Check::new(
+                    "governed",
                     format!("governed from the first packet: {}", pod.name),
-                    &["EGR-29", "EGR-33"],
                 ),
                 policy_at: scene.first_push(|objects, _| objects.contains(&object), Timestamp::MIN),
                 address_at: scene
@@ -179,8 +180,8 @@ async fn new_pod_has_another_address(
             );
             let differs = before.address != after.address;
             scene.settle(vec![scene.stated(
+                "new-address",
                 "new Pod, new address",
-                &["EGR-29"],
                 if differs {
                     Outcome::Passed
                 } else {
@@ -295,7 +296,7 @@ async fn member_of_its_own(
             };
             scene.settle(vec![scene.stated(
                 "membership",
-                &["EGR-28", "EGR-30"],
+                "membership",
                 outcome,
                 format!(
                     "{} is in groups of {own} and in none of {other}",
@@ -328,9 +329,7 @@ async fn nothing_is_left(world: &mut World, server: String, step: &gherkin::Step
     world
         .act(step, async |scene| {
             let of = format!("the deleted server {server}");
-            scene
-                .judge_traces_of(&server, of, &["EGR-32", "EGR-36"])
-                .await
+            scene.judge_traces_of(&server, of, "nothing-left").await
         })
         .await
 }
@@ -344,7 +343,9 @@ async fn nothing_of_a_remote_server(
     world
         .act(step, async |scene| {
             let of = format!("the remote server {server}");
-            scene.judge_traces_of(&server, of, &["EGR-35"]).await
+            scene
+                .judge_traces_of(&server, of, "nothing-of-remote")
+                .await
         })
         .await
 }
@@ -413,8 +414,8 @@ async fn still_knows(world: &mut World, server: String, step: &gherkin::Step) ->
                 Outcome::Failed
             };
             scene.settle(vec![scene.stated(
+                "server-remembered",
                 "server remembered",
-                &["EGR-37"],
                 outcome,
                 format!("the orchestrator knows {server} ({id}) after its restart"),
                 format!("it lists {}", known.join(", ")),
@@ -440,8 +441,8 @@ async fn same_policy(world: &mut World, server: String, step: &gherkin::Step) ->
                 Outcome::Failed
             };
             scene.settle(vec![scene.stated(
+                "policy-kept",
                 "policy object kept",
-                &["EGR-37"],
                 outcome,
                 format!(
                     "the FirewallPolicy {} with uid {} was never deleted",
@@ -469,22 +470,20 @@ impl Scene {
             pod.name, pod.address, before.name, before.address
         );
         let expected = format!("the Pod of {who} has an address that a Pod of {former} had before");
-        let result = self.stated("address reused", &["EGR-30"], outcome, expected, found);
+        let result = self.stated("address-reused", "address reused", outcome, expected, found);
         self.settle(vec![result])
     }
 
-    /// A result about facts that the lab looked up, for those of `can_show` that the scenario's tags name.
+    /// A result about facts that the lab looked up.
     pub(super) fn stated(
         &self,
-        check: &str,
-        can_show: &[&str],
+        kind: &str,
+        name: &str,
         outcome: Outcome,
         expected: String,
         found: String,
     ) -> CheckResult {
-        let ids = self.claims(can_show);
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        CheckResult::stated(check, &ids, outcome, expected, found)
+        CheckResult::stated(Check::new(kind, name), outcome, expected, found)
     }
 
     /// The FirewallPolicy of a server as an earlier step saw it.
@@ -537,12 +536,12 @@ impl Scene {
     }
 
     /// Judges that nothing of a server is anywhere, after what is on its way has gone.
-    async fn judge_traces_of(&mut self, server: &str, of: String, can_show: &[&str]) -> Step {
+    async fn judge_traces_of(&mut self, server: &str, of: String, kind: &str) -> Step {
         let known = self.life.policies.get(server);
         let policies: Vec<String> = known.iter().map(|policy| policy.name_any()).collect();
         let places = self.lab().await?.await_no_traces(server, &policies).await?;
         let claim = NoTraceClaim {
-            check: self.check(format!("no trace of {server}"), can_show),
+            check: Check::new(kind, format!("no trace of {server}")),
             of,
             places,
         };

@@ -7,7 +7,7 @@ use fixtures::receipt::ReceiptEvent;
 use super::system::split;
 use super::verdict::Rule;
 use crate::evidence::Action;
-use crate::judge::{Attempt, CheckResult, Exchange, Observations, Protocol, Sent};
+use crate::judge::{Attempt, Exchange, Observations, Protocol, Sent};
 use crate::lab::package::Beginning;
 use crate::outcome::Outcome;
 use crate::tier::node_js;
@@ -107,7 +107,8 @@ async fn does_not_start(world: &mut World, name: String, step: &gherkin::Step) -
                 ),
             };
             let expected = format!("the server {name} does not start without its package");
-            scene.settle(vec![scene.about_start(
+            scene.settle(vec![scene.stated(
+                "does-not-start",
                 "does not start",
                 outcome,
                 expected,
@@ -178,24 +179,14 @@ async fn starts(world: &mut World, name: String, registry: String, step: &gherki
                 _ => Outcome::Inconclusive,
             };
             let expected = format!("the server {name} starts once {registry} is in its list");
-            scene.settle(vec![scene.about_start("starts", outcome, expected, found)])
+            scene.settle(vec![
+                scene.stated("starts", "starts", outcome, expected, found),
+            ])
         })
         .await
 }
 
 impl Scene {
-    fn about_start(
-        &self,
-        check: &str,
-        outcome: Outcome,
-        expected: String,
-        found: String,
-    ) -> CheckResult {
-        let requirements = self.claims(&["EGR-34"]);
-        let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
-        CheckResult::stated(check, &requirements, outcome, expected, found)
-    }
-
     /// Every connection that a server's Pod opened to the registry. npm announces none: the packets at the Pod stand
     /// for the announcement.
     fn flows_of_npm(

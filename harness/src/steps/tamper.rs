@@ -7,7 +7,7 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::verdict::Rule;
-use crate::judge::CheckResult;
+use crate::judge::{Check, CheckResult};
 use crate::lab::policies::is_enforced;
 use crate::outcome::Outcome;
 use crate::world::{Failure, Scene, Step, World};
@@ -105,14 +105,11 @@ async fn unknown_field(
                 }
                 Some(_) => format!("yes: {field} is gone from {rule}"),
             };
-            let ids = scene.claims(&["EGR-40"]);
-            let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
             let question = format!(
                 "is {field}: true on the rule {rule} of {server}, set by hand, taken away?"
             );
             scene.settle(vec![CheckResult::answered(
-                format!("hand-added {field}"),
-                &ids,
+                Check::new("unknown-field", format!("hand-added {field}")),
                 question,
                 answer,
             )])
@@ -190,8 +187,8 @@ impl Scene {
             ),
         };
         Ok(self.stated(
+            "policy-put-back",
             "policy put back",
-            &["EGR-39"],
             outcome,
             format!("the FirewallPolicy {name} of {server} is put back and enforced"),
             found,
@@ -241,20 +238,18 @@ impl Scene {
             })
             .collect();
         let found = found.join("; ");
-        let ids = self.claims(&["EGR-43"]);
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let expected = format!(
             "which of two policies for the Pods of {server} decides does not depend on which was created first, and \
              the second permits nothing that the first denies"
         );
-        const CHECK: &str = "two policies for one Pod";
+        let check = Check::new("two-policies", "two policies for one Pod");
         if outcomes.iter().any(|(_, younger, older)| younger != older) {
-            CheckResult::stated(CHECK, &ids, Outcome::Failed, expected, found)
+            CheckResult::stated(check, Outcome::Failed, expected, found)
         } else if outcomes.iter().any(|(_, younger, _)| *younger) {
             let found = format!("a second policy can widen the first: {found}");
-            CheckResult::finding(CHECK, &ids, expected, found, WHO_MAY_WRITE)
+            CheckResult::finding(check, expected, found, WHO_MAY_WRITE)
         } else {
-            CheckResult::stated(CHECK, &ids, Outcome::Passed, expected, found)
+            CheckResult::stated(check, Outcome::Passed, expected, found)
         }
     }
 }

@@ -8,7 +8,7 @@ use cucumber::{given, then, when};
 use super::verdict::Rule;
 use crate::judge::default_action::judge_default_action_rule;
 use crate::judge::{
-    CheckResult, DenialClaim, PermitClaim, RuleExpectation, judge_denial, judge_permit,
+    Check, CheckResult, DenialClaim, PermitClaim, RuleExpectation, judge_denial, judge_permit,
 };
 use crate::lab::{self, Probe};
 use crate::outcome::Outcome;
@@ -95,11 +95,16 @@ async fn api_server_answers(world: &mut World, rule: String, step: &gherkin::Ste
                 rule,
                 of_server: None,
             };
+            let check = Check::of(
+                "no-server-name",
+                format!("no server name: {label}"),
+                &attempt,
+                &observations,
+            );
             let named = attempt.sent.as_ref().and_then(|sent| sent.sni.clone());
             let mut results = scene.judge_passed_by(attempt, &far_end, rule).await?;
             results.push(CheckResult::stated(
-                format!("no server name: {label}"),
-                &["EGR-21"],
+                check,
                 if named.is_none() {
                     Outcome::Passed
                 } else {
@@ -123,7 +128,7 @@ async fn default_action_stands_alone(world: &mut World, step: &gherkin::Step) ->
                     "the firewall's controller cannot be asked for its policy".to_owned(),
                 )
             })?;
-            let check = scene.check("default action in POST_RULES", &["EGR-19"]);
+            let check = Check::new("default-action-rule", "default action in POST_RULES");
             scene.settle(vec![judge_default_action_rule(&check, &policy)])
         })
         .await
@@ -187,7 +192,12 @@ async fn node_requests_pass(world: &mut World, rule: String, step: &gherkin::Ste
             for label in labels {
                 let attempt = scene.attempt(&observations, &label)?;
                 let claim = PermitClaim {
-                    check: scene.check(format!("passed: {label}"), &["EGR-23"]),
+                    check: Check::of(
+                        "passed",
+                        format!("passed: {label}"),
+                        &attempt,
+                        &observations,
+                    ),
                     far_end: scene.far_end(&attempt),
                     attempt,
                     rule: RuleExpectation::Named {
@@ -256,7 +266,12 @@ async fn blocked_or_finding(
             let observations = scene.observe_quiet(std::slice::from_ref(&label)).await?;
             let attempt = scene.attempt(&observations, &label)?;
             let claim = DenialClaim {
-                check: scene.check(format!("blocked: {label}"), &["EGR-24"]),
+                check: Check::of(
+                    "blocked-or-residual",
+                    format!("blocked: {label}"),
+                    &attempt,
+                    &observations,
+                ),
                 far_end: attempt.target(),
                 attempt,
                 may_hold: BTreeSet::new(),

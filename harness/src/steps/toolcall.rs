@@ -88,15 +88,12 @@ async fn call_succeeds(world: &mut World, step: &gherkin::Step) -> Step {
                     format!("{} answered with an error: {}", call.tool, call.detail),
                 )
             };
-            let requirements = scene.claims(&["EGR-03"]);
-            let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
             let expected = format!(
                 "the agent's call of {} on {} succeeds",
                 call.tool, call.server
             );
             scene.settle(vec![CheckResult::stated(
-                "tool call succeeds",
-                &requirements,
+                Check::new("tool-call", "tool call succeeds"),
                 outcome,
                 expected,
                 found,
@@ -147,18 +144,13 @@ async fn ehr_holds_record(world: &mut World, host: String, step: &gherkin::Step)
                     format!("read back from the EHR: {count} Patients with the canary"),
                 ),
             };
-            let requirements = scene.claims(&["EGR-01", "EGR-03"]);
-            let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
-            results.insert(
-                0,
-                CheckResult::stated(
-                    "EHR holds the record",
-                    &requirements,
-                    outcome,
-                    expected,
-                    found,
-                ),
+            let check = Check::of(
+                "record-stored",
+                "EHR holds the record",
+                &attempt,
+                &observations,
             );
+            results.insert(0, CheckResult::stated(check, outcome, expected, found));
             scene.permit_log = results.pop();
             scene.settle(results)
         })
@@ -217,11 +209,7 @@ async fn canary_nowhere_else(world: &mut World, host: String, step: &gherkin::St
                 .ok_or_else(|| Failure::Scenario("no step sent a record".to_owned()))?;
             let observations = scene.observe().await?;
             let claim = SpreadClaim {
-                check: Check {
-                    name: "canary stays where it may be".to_owned(),
-                    requirements: scene.claims(&["EGR-02", "EGR-03"]),
-                    ..Check::default()
-                },
+                check: Check::new("spread", "canary stays where it may be"),
                 canary,
                 only_at: BTreeSet::from([host]),
                 quiet_window: scene.context.deadlines.quiet_window,

@@ -89,12 +89,9 @@ async fn not_restarted(world: &mut World, server: String, step: &gherkin::Step) 
             } else {
                 crate::outcome::Outcome::Failed
             };
-            let requirements = scene.claims(&["EGR-25", "EGR-26"]);
-            let requirements: Vec<&str> = requirements.iter().map(String::as_str).collect();
             let expected = format!("the Pod of {server} is the same as before, with no restart");
             scene.settle(vec![CheckResult::stated(
-                "same Pod, no restart",
-                &requirements,
+                Check::new("same-pod", "same Pod, no restart"),
                 outcome,
                 expected,
                 found,
@@ -123,13 +120,13 @@ impl Scene {
                 break self.prove(&label, server, reachable, completed).await?;
             }
         };
-        let id = if reachable { "EGR-25" } else { "EGR-26" };
+        let kind = if reachable {
+            "becomes-reachable"
+        } else {
+            "stops-being-reachable"
+        };
         let claim = UpdateClaim {
-            check: Check {
-                name: format!("update enforced: {}", change.words),
-                requirements: self.claims(&[id, "EGR-36", "EGR-37"]),
-                ..Check::default()
-            },
+            check: Check::new(kind, format!("update enforced: {}", change.words)),
             change: change.words,
             changed_at: change.accepted,
             effective_at,
