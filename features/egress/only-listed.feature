@@ -56,7 +56,7 @@ Feature: Only TCP 443, and only listed names
       | tls      | drop.attacker-direct.test                   | 443  |
     Then each of them is blocked by the server's own policy
 
-  @EGR-02 @EGR-04 @EGR-10
+  @EGR-04 @EGR-10
   Scenario: A listed domain is not reachable on any other port
     When as a control, the pod of "portal" requests "https://api.weather-service.test/"
     Then the control passes
@@ -70,7 +70,7 @@ Feature: Only TCP 443, and only listed names
       | tcp      | api.weather-service.test | 853  |
     Then each of them is blocked by the server's own policy
 
-  @EGR-02 @EGR-04 @EGR-11
+  @EGR-04 @EGR-11
   Scenario: UDP is not egress, also for a listed domain
     When as a control, the pod of "portal" requests "https://api.weather-service.test/"
     Then the control passes
@@ -83,7 +83,7 @@ Feature: Only TCP 443, and only listed names
 
   # A process in a Pod sends ICMP echo over a ping socket. Every other IP protocol takes a raw socket, and that takes
   # CAP_NET_RAW, which no server has: those packets are put on the Pod's wire from outside.
-  @EGR-02 @EGR-04 @EGR-12
+  @EGR-04 @EGR-12
   Scenario: ICMP and other IP protocols leave no pod that has a policy
     When as a control, the pod of "portal" requests "https://api.weather-service.test/"
     Then the control passes

@@ -7,7 +7,7 @@ Feature: Enforcement outlives the parts that ordered it
     Given the firewall denies and logs what no policy permits
     And the orchestrator runs the server "weather", whose list holds "api.weather-service.test"
 
-  @EGR-02 @EGR-04 @EGR-36
+  @EGR-04 @EGR-36
   Scenario: The policy controller stops, and catches up when it starts again
     Given the orchestrator runs the server "portal", whose list holds "*.stolaf-hospital.test, api.weather-service.test"
     And the policy of "weather" is enforced

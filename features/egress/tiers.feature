@@ -63,7 +63,7 @@ Feature: Three tiers, in order
     And the pod of "weather" calls the Kubernetes API through its ClusterIP
     Then the API server answers, by the permits "api-server" of Tier 1 and without a server name
 
-  @EGR-02 @EGR-04 @EGR-18 @EGR-22
+  @EGR-02 @EGR-04 @EGR-22
   Scenario: The orchestrator's permits do not leak to MCP servers
     Given Tier 1 of the firewall holds the permits "orchestrator"
     And the orchestrator runs the server "weather", whose list holds "api.weather-service.test"

@@ -171,7 +171,7 @@ mod tests {
             "{error}"
         );
 
-        let text = "a:\n  EGR-05: {level: core, tiers: l, source: A, must: x, shown_by: [TLS that names no server matches no list]}\n";
+        let text = "a:\n  EGR-05: {level: core, env: l, source: A, must: x, shown_by: [TLS that names no server matches no list]}\n";
         let claims = Register::parse(Path::new("r.yaml"), text).unwrap();
         let none = FaultRegister::parse(Path::new("f.yaml"), "{}", &claims).unwrap();
         let error = catalog.check_claims(&claims, &none).unwrap_err();

@@ -12,6 +12,7 @@
 //!
 //! | module          | judges                                                               |
 //! |-----------------|----------------------------------------------------------------------|
+//! | `about`         | (what is known about the attempt of a check, for claims)              |
 //! | [`fact`]        | (what the judge is told: attempts, pods, rules)                      |
 //! | [`observation`] | (what was observed, and what a tier cannot see)                      |
 //! | [`denial`]      | that an attempt was blocked                                          |
@@ -42,6 +43,7 @@
 //! | [`compensated`] | that an attack was blocked, or is a finding                          |
 //! | [`trace`]       | that nothing is left of what was removed                             |
 
+mod about;
 pub mod attack;
 pub mod authoring;
 pub mod burst;
@@ -76,8 +78,12 @@ pub mod tool_call;
 pub mod trace;
 pub mod update;
 
+use crate::facts::About;
+
 pub use denial::{DenialClaim, judge_default_action, judge_denial};
-pub use fact::{Attempt, ClientOutcome, ClientResult, Exchange, PodFact, Protocol, RuleRef, Sent};
+pub use fact::{
+    Attempt, ClientOutcome, ClientResult, Exchange, ListFact, PodFact, Protocol, RuleRef, Sent,
+};
 pub use finding::in_words as duration_in_words;
 pub use governed::{GovernedClaim, judge_governed};
 pub use logged::{LogClaim, TraceClaim, judge_logged, judge_traceable};
@@ -90,7 +96,7 @@ pub use spread::{SpreadClaim, judge_spread};
 pub use trace::{NoTraceClaim, Place, judge_no_trace};
 pub use update::{UpdateClaim, judge_update};
 
-/// Which check a claim is, and which requirements it speaks for.
+/// Which check a claim is. Which requirements it speaks for, `scenarios/claims.yaml` says when it is recorded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Check {
     /// What kind of check it is, a word in kebab-case.
@@ -99,17 +105,17 @@ pub struct Check {
     pub name: String,
     /// Label of the attempt that it is about, if it is about one.
     pub attempt: Option<String>,
-    /// Ids of the requirements.
-    pub requirements: Vec<String>,
+    /// What is known about that attempt.
+    pub about: About,
 }
 
 impl Check {
-    /// A check by name, for requirements by id.
+    /// A check about no attempt.
     #[must_use]
-    pub fn new(name: impl Into<String>, requirements: &[&str]) -> Self {
+    pub fn new(kind: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
+            kind: kind.into(),
             name: name.into(),
-            requirements: requirements.iter().map(|&id| id.to_owned()).collect(),
             ..Self::default()
         }
     }
@@ -121,12 +127,7 @@ impl Check {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) -> CheckResult {
-        let ids: Vec<&str> = self.requirements.iter().map(String::as_str).collect();
-        CheckResult {
-            kind: self.kind.clone(),
-            attempt: self.attempt.clone(),
-            ..CheckResult::stated(self.name.clone(), &ids, outcome, expected, found)
-        }
+        CheckResult::stated(self.clone(), outcome, expected, found)
     }
 
     /// A residual risk that was shown.
@@ -136,10 +137,7 @@ impl Check {
         found: impl Into<String>,
         compensating_control: &str,
     ) -> CheckResult {
-        let mut result = self.stated(crate::outcome::Outcome::Finding, expected, found);
-        let compensation = format!("compensating control: {compensating_control}");
-        result.reasons.push(compensation);
-        result
+        CheckResult::finding(self.clone(), expected, found, compensating_control)
     }
 }
 

@@ -286,6 +286,7 @@ impl Lab {
             .update(&server.id, &edited.manifest)
             .await?;
         let accepted = Timestamp::now();
+        self.record_list(name, &edited);
         if let Some(known) = self.servers.get_mut(name) {
             known.manifest = edited;
         }

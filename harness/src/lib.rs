@@ -15,7 +15,8 @@
 //! | module | owns |
 //! |---|---|
 //! | [`cli`], [`program`] | the command line; from it to an exit code |
-//! | [`project`], [`catalog`], [`requirement`], [`fault`], [`scenario_data`] | the project's data, checked before anything runs |
+//! | [`facts`] | plain data that judge, evidence and report share |
+//! | [`project`], [`catalog`], [`requirement`], [`claims`], [`fault`], [`scenario_data`] | the project's data, checked before anything runs |
 //! | [`run`], [`world`], [`steps`], [`console`], [`waiting`] | one run, one scenario, one step; progress; named waits |
 //! | [`lab`] | the running system and what can be done with it; acts and records, never judges |
 //! | [`tier`] | where clusters come from: one trait, three tenants |
@@ -36,12 +37,14 @@
 
 pub mod bench;
 pub mod catalog;
+pub mod claims;
 pub mod cli;
 pub mod console;
 pub mod deadlines;
 pub mod detection;
 pub mod doctor;
 pub mod evidence;
+pub mod facts;
 pub mod fault;
 pub mod fuzz;
 pub mod judge;

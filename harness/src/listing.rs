@@ -7,7 +7,7 @@ use std::io::Write as _;
 use crate::catalog::{self, Catalog, Selection};
 use crate::cli::SelectionArgs;
 use crate::project::Project;
-use crate::requirement::{Level, Register, Requirement, Tier};
+use crate::requirement::{Environment, Level, Register, Requirement};
 use crate::run::Error;
 
 /// Prints the selected scenarios with the requirements they show, and per profile the requirements that have a
@@ -27,7 +27,12 @@ pub fn list(args: &SelectionArgs) -> Result<(), Error> {
         .collect();
     let profiles = catalog.profiles();
     let counts = |profile: &str| whole || profiles.iter().any(|own| own == profile);
-    text.push_str(&coverage(&requirements, &shown, Tier::Embedded, counts));
+    text.push_str(&coverage(
+        &requirements,
+        &shown,
+        Environment::Embedded,
+        counts,
+    ));
     anstream::stdout()
         .write_all(text.as_bytes())
         .map_err(|error| Error::Setup(format!("cannot write: {error}")))
@@ -51,7 +56,7 @@ fn scenarios(catalog: &Catalog) -> String {
 fn coverage(
     requirements: &Register,
     shown: &BTreeSet<String>,
-    tier: Tier,
+    environment: Environment,
     counts: impl Fn(&str) -> bool,
 ) -> String {
     let mut profiles: BTreeMap<&str, Vec<&Requirement>> = BTreeMap::new();
@@ -66,8 +71,9 @@ fn coverage(
         let total = all.len();
         let (covered, rest): (Vec<&Requirement>, Vec<&Requirement>) =
             all.into_iter().partition(|one| shown.contains(&one.id));
-        let (open, not_testable): (Vec<&Requirement>, Vec<&Requirement>) =
-            rest.into_iter().partition(|one| one.tiers.contains(&tier));
+        let (open, not_testable): (Vec<&Requirement>, Vec<&Requirement>) = rest
+            .into_iter()
+            .partition(|one| one.environments.contains(&environment));
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
@@ -79,7 +85,7 @@ fn coverage(
             ("shown", in_words(&covered)),
             ("open", in_words(&open)),
             (
-                &format!("not testable on the {tier} tier"),
+                &format!("not testable in the {environment} environment"),
                 in_words(&not_testable),
             ),
         ] {
@@ -97,7 +103,7 @@ fn in_words(requirements: &[&Requirement]) -> String {
         Level::Core => one.id.clone(),
         Level::Extended => format!("{} (extended)", one.id),
         Level::Evasion => format!("{} (evasion)", one.id),
-        Level::Probe => format!("{} (probe)", one.id),
+        Level::Question => format!("{} (question)", one.id),
     };
     requirements.iter().map(word).collect::<Vec<_>>().join(" ")
 }
@@ -131,25 +137,27 @@ mod tests {
     #[test]
     fn coverage_says_where_each_requirement_stands() {
         let text = "egress:
-  EGR-01: {level: core, tiers: lkc, source: A, must: x}
-  EGR-02: {level: probe, tiers: lkc, source: A, must: x}
-  EGR-03: {level: core, tiers: kc, source: A, must: x}
-  EGR-04: {level: core, tiers: l, source: A, must: x}
+  EGR-01: {level: core, env: lkc, source: A, must: x}
+  EGR-02: {level: question, env: lkc, source: A, must: x}
+  EGR-03: {level: core, env: kc, source: A, must: x}
+  EGR-04: {level: core, env: l, source: A, must: x}
 runtime:
-  RUN-01: {level: core, tiers: kc, source: C, must: x}
+  RUN-01: {level: core, env: kc, source: C, must: x}
 ";
         let register = Register::parse(Path::new("r.yaml"), text).unwrap();
         let shown = ["EGR-01", "EGR-02"].map(str::to_owned).into();
-        insta::assert_snapshot!(coverage(&register, &shown, Tier::Embedded, |_| true), @"
+        insta::assert_snapshot!(coverage(&register, &shown, Environment::Embedded, |_| true), @"
         egress: 2 of 4 requirements have a scenario
-          shown: EGR-01 EGR-02 (probe)
+          shown: EGR-01 EGR-02 (question)
           open: EGR-04
-          not testable on the embedded tier: EGR-03
+          not testable in the embedded environment: EGR-03
 
         runtime: 0 of 1 requirements have a scenario
-          not testable on the embedded tier: RUN-01
+          not testable in the embedded environment: RUN-01
         ");
-        let egress = coverage(&register, &shown, Tier::Embedded, |one| one == "egress");
+        let egress = coverage(&register, &shown, Environment::Embedded, |one| {
+            one == "egress"
+        });
         assert!(!egress.contains("RUN-01"), "{egress}");
     }
 }

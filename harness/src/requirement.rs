@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::claims::Claims;
 use crate::scenario_data::{Error, parse_yaml};
 
 /// How much a requirement weighs.
@@ -22,13 +23,13 @@ pub enum Level {
     /// An attack.
     Evasion,
     /// An open question: the answer is recorded, and never fails.
-    Probe,
+    Question,
 }
 
 /// Where something can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Tier {
+pub enum Environment {
     /// The embedded cluster.
     Embedded,
     /// A kind cluster.
@@ -37,7 +38,7 @@ pub enum Tier {
     Existing,
 }
 
-impl fmt::Display for Tier {
+impl fmt::Display for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Embedded => "embedded",
@@ -56,8 +57,8 @@ pub struct Requirement {
     pub profile: String,
     /// How much it weighs.
     pub level: Level,
-    /// The tiers that can show it.
-    pub tiers: Vec<Tier>,
+    /// The environments that can show it.
+    pub environments: Vec<Environment>,
     /// Letters of the documents it comes from.
     pub source: Vec<String>,
     /// The sentence.
@@ -67,35 +68,58 @@ pub struct Requirement {
     pub shown_by: Vec<String>,
 }
 
-/// All requirements, by id.
+/// All requirements, by id, and what shows each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Register(BTreeMap<String, Requirement>);
+pub struct Register {
+    requirements: BTreeMap<String, Requirement>,
+    claims: Claims,
+}
 
 impl Register {
-    /// Reads `<scenarios>/requirements.yaml`.
+    /// Reads `<scenarios>/requirements.yaml` and `<scenarios>/claims.yaml`.
     pub fn load(scenarios: &Path) -> Result<Self, Error> {
-        let path = scenarios.join("requirements.yaml");
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::Unreadable {
-            path: path.clone(),
-            source,
-        })?;
-        Self::parse(&path, &text)
+        let read = |name: &str| {
+            let path = scenarios.join(name);
+            match std::fs::read_to_string(&path) {
+                Ok(text) => Ok((path, text)),
+                Err(source) => Err(Error::Unreadable { path, source }),
+            }
+        };
+        let (path, text) = read("requirements.yaml")?;
+        let register = Self::parse(&path, &text)?;
+        let (path, text) = read("claims.yaml")?;
+        register.with_claims(&path, &text)
+    }
+
+    /// The same register with the claims of this text; `path` is for errors alone.
+    pub fn with_claims(mut self, path: &Path, text: &str) -> Result<Self, Error> {
+        self.claims = Claims::parse(path, text, |id| self.find(id).is_some())?;
+        Ok(self)
+    }
+
+    /// What shows each requirement.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// Reads the text of a register; `path` is for errors alone.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
-        parse_yaml::<RegisterShape>(path, text).map(|shape| Self(shape.0))
+        parse_yaml::<RegisterShape>(path, text).map(|shape| Self {
+            requirements: shape.0,
+            claims: Claims::default(),
+        })
     }
 
     /// The requirement with this id.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<&Requirement> {
-        self.0.get(id)
+        self.requirements.get(id)
     }
 
     /// All requirements, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &Requirement> {
-        self.0.values()
+        self.requirements.values()
     }
 
     /// The requirements that a scenario's tags name. A tag is written with or without its `@`.
@@ -156,7 +180,7 @@ impl<'de> Visitor<'de> for Profiles {
                     id: id.clone(),
                     profile: profile.clone(),
                     level: entry.level,
-                    tiers: entry.tiers.0,
+                    environments: entry.env.0,
                     source: entry.source.split_whitespace().map(str::to_owned).collect(),
                     must: entry.must,
                     shown_by: entry.shown_by,
@@ -204,7 +228,7 @@ impl<'de> Deserialize<'de> for Entries {
 #[serde(deny_unknown_fields)]
 struct EntryShape {
     level: Level,
-    tiers: Tiers,
+    env: Environments,
     source: String,
     must: String,
     #[serde(default)]
@@ -229,24 +253,26 @@ impl TryFrom<String> for Id {
 
 #[derive(Deserialize)]
 #[serde(try_from = "String")]
-struct Tiers(Vec<Tier>);
+struct Environments(Vec<Environment>);
 
-impl TryFrom<String> for Tiers {
+impl TryFrom<String> for Environments {
     type Error = String;
 
     fn try_from(letters: String) -> Result<Self, String> {
-        let tiers: Result<Vec<Tier>, String> = letters
+        let environments: Result<Vec<Environment>, String> = letters
             .chars()
             .map(|letter| match letter {
-                'l' => Ok(Tier::Embedded),
-                'k' => Ok(Tier::Kind),
-                'c' => Ok(Tier::Existing),
-                other => Err(format!("tier {other:?}, expected l, k or c")),
+                'l' => Ok(Environment::Embedded),
+                'k' => Ok(Environment::Kind),
+                'c' => Ok(Environment::Existing),
+                other => Err(format!("env: {other:?}, expected l, k or c")),
             })
             .collect();
-        match tiers? {
-            tiers if tiers.is_empty() => Err("no tiers, expected some of l, k and c".to_owned()),
-            tiers => Ok(Self(tiers)),
+        match environments? {
+            found if found.is_empty() => {
+                Err("env: no environment, expected some of l, k and c".to_owned())
+            }
+            found => Ok(Self(found)),
         }
     }
 }
@@ -268,7 +294,14 @@ mod tests {
         let first = register.find("EGR-01").unwrap();
         assert_eq!(first.profile, "egress");
         assert_eq!(first.level, Level::Core);
-        assert_eq!(first.tiers, [Tier::Embedded, Tier::Kind, Tier::Existing]);
+        assert_eq!(
+            first.environments,
+            [
+                Environment::Embedded,
+                Environment::Kind,
+                Environment::Existing
+            ]
+        );
         assert_eq!(first.source, ["A", "B"]);
         assert!(first.must.starts_with("A listed domain is reachable"));
         assert!(register.iter().count() > 90);
@@ -287,17 +320,17 @@ mod tests {
         assert_eq!(register.of_tags(["@EGR-99"]).unwrap_err(), "EGR-99");
     }
 
-    const ENTRY: &str = "{level: core, tiers: l, source: A, must: x}";
+    const ENTRY: &str = "{level: core, env: l, source: A, must: x}";
 
     #[rstest]
     #[case::twice(format!("egress:\n  EGR-01: {ENTRY}\n  EGR-01: {ENTRY}\n"), "r.yaml:", "EGR-01 is registered twice")]
     #[case::twice_over_profiles(format!("a:\n  EGR-01: {ENTRY}\nb:\n  EGR-01: {ENTRY}\n"), "r.yaml:", "EGR-01 is registered twice")]
     #[case::id(format!("egress:\n  EGR-1: {ENTRY}\n"), "r.yaml:2:3", "\"EGR-1\", expected an id such as EGR-01")]
-    #[case::tier("egress:\n  EGR-01: {level: core, tiers: lx, source: A, must: x}\n".to_owned(), "r.yaml:2:", "tier 'x', expected l, k or c")]
-    #[case::no_tier("egress:\n  EGR-01: {level: core, tiers: '', source: A, must: x}\n".to_owned(), "r.yaml:2:", "no tiers")]
-    #[case::level("egress:\n  EGR-01: {level: high, tiers: l, source: A, must: x}\n".to_owned(), "r.yaml:2:", "unknown variant `high`")]
-    #[case::missing("egress:\n  EGR-01: {level: core, tiers: l, source: A}\n".to_owned(), "r.yaml:2:", "missing field `must`")]
-    #[case::unknown("egress:\n  EGR-01: {level: core, tiers: l, source: A, must: x, note: y}\n".to_owned(), "r.yaml:2:", "unknown field `note`")]
+    #[case::environment("egress:\n  EGR-01: {level: core, env: lx, source: A, must: x}\n".to_owned(), "r.yaml:2:", "env: 'x', expected l, k or c")]
+    #[case::no_environment("egress:\n  EGR-01: {level: core, env: '', source: A, must: x}\n".to_owned(), "r.yaml:2:", "env: no environment")]
+    #[case::level("egress:\n  EGR-01: {level: high, env: l, source: A, must: x}\n".to_owned(), "r.yaml:2:", "unknown variant `high`")]
+    #[case::missing("egress:\n  EGR-01: {level: core, env: l, source: A}\n".to_owned(), "r.yaml:2:", "missing field `must`")]
+    #[case::unknown("egress:\n  EGR-01: {level: core, env: l, source: A, must: x, note: y}\n".to_owned(), "r.yaml:2:", "unknown field `note`")]
     #[case::not_a_map("- a\n".to_owned(), "r.yaml:1:1", "expected profiles")]
     fn errors_name_the_place(#[case] text: String, #[case] place: &str, #[case] message: &str) {
         let error = Register::parse(Path::new("r.yaml"), &text)

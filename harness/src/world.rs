@@ -15,6 +15,7 @@ use cucumber::gherkin;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::claims::UnknownKind;
 use crate::evidence::{Event, Recorder, ScenarioFinished, ScenarioStarted, StepStarted};
 use crate::judge::{CheckResult, Control};
 use crate::lab::{self, Lab, Setup};
@@ -183,8 +184,12 @@ impl Scene {
     /// is so becomes the step's failure.
     ///
     /// # Errors
-    /// [`Failure::Check`] unless every outcome [is settled](crate::outcome::Outcome::is_settled).
+    /// [`Failure::Check`] unless every outcome [is settled](crate::outcome::Outcome::is_settled);
+    /// [`Failure::Scenario`] for a check of a kind that `scenarios/claims.yaml` does not know.
     pub fn settle(&self, results: Vec<CheckResult>) -> Step {
+        let results = self
+            .claimed(results)
+            .map_err(|unknown| Failure::Scenario(unknown.to_string()))?;
         if results.iter().all(|result| result.outcome.is_settled()) {
             self.record(results);
             return Ok(());
@@ -197,12 +202,14 @@ impl Scene {
         first.map_or(Ok(()), |result| Err(Failure::Check(Box::new(result))))
     }
 
-    /// Of `ids`, those that this scenario's tags name.
-    pub fn claims(&self, ids: &[&str]) -> Vec<String> {
-        ids.iter()
-            .filter(|&&id| self.requirements.iter().any(|own| own == id))
-            .map(|&id| id.to_owned())
-            .collect()
+    /// The results, each with the requirements that it speaks for.
+    fn claimed(&self, mut results: Vec<CheckResult>) -> Result<Vec<CheckResult>, UnknownKind> {
+        let claims = self.context.requirements.claims();
+        for result in &mut results {
+            result.requirements =
+                claims.spoken_for(&result.kind, &result.about, &self.requirements)?;
+        }
+        Ok(results)
     }
 }
 

@@ -321,7 +321,7 @@ fn the_list_names_scenarios_and_open_requirements() {
     assert!(text.contains("Compromised dependency blocked while EHR egress passes  [EGR-01 EGR-02 EGR-03 EGR-04 EGR-05 EGR-06]"), "{text}");
     assert!(text.contains("\nruntime: "), "{text}");
     assert!(
-        text.contains("not testable on the embedded tier: "),
+        text.contains("not testable in the embedded environment: "),
         "{text}"
     );
 }

@@ -47,9 +47,47 @@ fn module(name: &str) -> Vec<PathBuf> {
     files
 }
 
+/// Which requirement a check shows is data: `scenarios/claims.yaml`.
+#[test]
+fn no_requirement_is_named_in_the_code() {
+    let is_id = |word: &str| {
+        let bytes = word.as_bytes();
+        matches!(bytes, [a, b, c, b'-', x, y]
+            if [a, b, c].iter().all(|letter| letter.is_ascii_uppercase())
+                && [x, y].iter().all(|digit| digit.is_ascii_digit()))
+    };
+    let src = root().join("harness/src");
+    let is_test = |path: &Path| {
+        let below = path.strip_prefix(&src).unwrap();
+        below
+            .iter()
+            .any(|part| part == "tests" || part == "tests.rs")
+    };
+    let mut found = Vec::new();
+    for path in sources(&src).into_iter().filter(|path| !is_test(path)) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (index, line) in code.lines().enumerate() {
+            let line = line.split("//").next().unwrap_or_default();
+            if line.split('"').any(is_id) {
+                found.push(format!("{}:{}: {line}", path.display(), index + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 #[test]
 fn the_oracle_is_never_the_engine() {
-    for name in ["judge", "evidence", "report", "outcome", "requirement"] {
+    for name in [
+        "facts",
+        "claims",
+        "judge",
+        "evidence",
+        "report",
+        "outcome",
+        "requirement",
+    ] {
         let found = offenders(
             &module(name),
             &["mock_controller", "cluster::", "crate::tier", "crate::lab"],
@@ -168,7 +206,7 @@ fn steps_do_not_judge_and_do_not_wait() {
 #[test]
 fn no_private_output_of_a_stand_in_is_read() {
     let files = sources(&root().join("harness/src"));
-    let found = offenders(&files, &[".export()", "describe_rule(", ".mirrors()"]);
+    let found = offenders(&files, &[".export()", ".describe_rule(", ".mirrors()"]);
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 

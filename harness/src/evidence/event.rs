@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::detection::Score;
-use crate::judge::{CheckResult, ClientResult, PodFact, RuleRef, Sent, StoppedOnNode};
+use crate::judge::{CheckResult, ClientResult, ListFact, PodFact, RuleRef, Sent, StoppedOnNode};
 use crate::outcome::Outcome;
 
 /// One line of `events.jsonl`.
@@ -56,6 +56,8 @@ pub enum Event {
         /// The name in its manifest.
         name: String,
     },
+    /// The orchestrator accepted a server's list.
+    ListAccepted(ListFact),
     /// A pod holds an address from now on.
     PodStarted(PodFact),
     /// A pod holds its address no longer.

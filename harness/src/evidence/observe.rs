@@ -105,6 +105,7 @@ pub fn from_events<'a>(
             Event::ServerCreated { id, name } => {
                 names.insert(id.clone(), name.clone());
             }
+            Event::ListAccepted(list) => observations.lists.push(list.clone()),
             Event::Receipt(receipt) => observations.receipts.push(receipt.clone()),
             Event::StoppedOnNode(flow) => observations.stopped_on_nodes.push(flow.clone()),
             Event::GatewayLog { line, text } => log.push(*line, Some(recorded.at), text),

@@ -1,4 +1,4 @@
-//! A drawn case as a scenario has it: played in the scenario's own system, and told requirement by requirement.
+//! A drawn case as a scenario has it: played in the scenario's own system, and told kind by kind of flow.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -9,9 +9,10 @@ use super::case::Case;
 use super::field::{self, CellResult};
 use super::{draw, matrix};
 use crate::evidence::{Event, Measurement, Recorder};
-use crate::judge::CheckResult;
+use crate::facts::{About, Aspect, Name};
 use crate::judge::model::observed::Agreement;
-use crate::judge::model::{Egress, Source, Speech, Switches, Verdict, covers};
+use crate::judge::model::{Source, Speech, Verdict};
+use crate::judge::{Check, CheckResult};
 use crate::lab::{self, Lab, Setup};
 use crate::outcome::Outcome;
 use crate::run::RunContext;
@@ -37,7 +38,7 @@ impl Table {
         field::settings(&self.case, setup);
     }
 
-    /// Runs the servers, sends every flow, and compares: a result for each requirement that some flow is about.
+    /// Runs the servers, sends every flow, and compares: a result for each kind of flow.
     ///
     /// # Errors
     /// When the system can't be reached.
@@ -58,20 +59,24 @@ impl Table {
             micros: played.probing.as_micros().try_into().unwrap_or(u64::MAX),
             bound_micros: None,
         }));
-        let mut about: BTreeMap<&str, Vec<&CellResult>> = BTreeMap::new();
+        let mut by_kind: BTreeMap<(&str, About), Vec<&CellResult>> = BTreeMap::new();
         for result in &played.results {
-            for id in self.requirements(result) {
-                about.entry(id).or_default().push(result);
-            }
+            by_kind.entry(self.kind(result)).or_default().push(result);
         }
         let broken = played.control_broken.as_deref();
-        Ok(about
+        Ok(by_kind
             .into_iter()
-            .map(|(id, results)| self.told(id, &results, broken))
+            .map(|((kind, about), results)| self.told(kind, about, &results, broken))
             .collect())
     }
 
-    fn told(&self, id: &str, results: &[&CellResult], control_broken: Option<&str>) -> CheckResult {
+    fn told(
+        &self,
+        kind: &str,
+        about: About,
+        results: &[&CellResult],
+        control_broken: Option<&str>,
+    ) -> CheckResult {
         let difference = results.iter().find_map(|result| match &result.agreement {
             Agreement::Differs(why) => Some((result, why)),
             _ => None,
@@ -98,9 +103,16 @@ impl Table {
                 format!("{} flows, each as documented", results.len()),
             ),
         };
+        let words: Vec<String> = about
+            .iter()
+            .map(|(aspect, value)| format!("{aspect} {value}"))
+            .collect();
+        let check = Check {
+            about,
+            ..Check::new(kind, format!("{kind}: {}", words.join(", ")))
+        };
         CheckResult::stated(
-            format!("drawn flows about {id}"),
-            &[id],
+            check,
             outcome,
             format!(
                 "flows drawn from seed {} come to what the documents say",
@@ -110,42 +122,56 @@ impl Table {
         )
     }
 
-    /// Which requirements a cell is about.
-    fn requirements(&self, result: &CellResult) -> Vec<&'static str> {
+    /// The kind of check that a flow is, and what it is about.
+    fn kind(&self, result: &CellResult) -> (&'static str, About) {
         let source = &self.case.sources[result.cell.column];
         let flow = &self.case.rows[result.cell.row].flow;
         let denied = result.expected.verdict == Verdict::Deny;
-        let Source::Server(server) = source else {
-            return if denied {
-                vec!["EGR-04", "EGR-17"]
-            } else {
-                Vec::new()
-            };
+        let mut about = About::new();
+        let mut know = |aspect, value: &str| drop(about.insert(aspect, value.to_owned()));
+        let (protocol, exchange) = match &flow.speech {
+            Speech::Tls(_) => ("tcp", "tls"),
+            Speech::Http(_) => ("tcp", "http"),
+            Speech::Tcp => ("tcp", "raw"),
+            Speech::Udp => ("udp", "raw"),
+            Speech::Icmp => ("icmp", "raw"),
         };
-        let listed = |egress: &Egress, name: &str| {
-            let own = &egress.domains;
-            own.iter()
-                .any(|domain| covers(domain, name, &Switches::default()))
-        };
-        let named = match &flow.speech {
+        know(Aspect::Protocol, protocol);
+        know(Aspect::Exchange, exchange);
+        if protocol != "icmp" {
+            know(Aspect::Port, &flow.port.to_string());
+        }
+        let name = match &flow.speech {
             Speech::Tls(Some(name)) | Speech::Http(name) => Some(name.as_str()),
             Speech::Tls(None) | Speech::Tcp | Speech::Udp | Speech::Icmp => None,
         };
-        let is_listed = named
-            .zip(self.case.policy.servers.get(server))
-            .is_some_and(|(name, egress)| listed(egress, name));
-        let mut about = vec![if denied { "EGR-04" } else { "EGR-06" }];
-        about.extend(match (&flow.speech, flow.port, denied) {
-            (Speech::Tls(Some(_)), 443, false) => Some("EGR-01"),
-            (Speech::Tls(Some(_)), 443, true) => Some("EGR-02"),
-            (Speech::Tls(None), 443, true) => Some("EGR-20"),
-            (Speech::Tls(_) | Speech::Http(_), port, true) if port != 443 && is_listed => {
-                Some("EGR-10")
+        if let Speech::Tls(name) = &flow.speech {
+            let present = name.as_ref().map_or("absent", |_| "present");
+            know(Aspect::ServerName, present);
+        }
+        match source {
+            Source::Server(server) => {
+                know(Aspect::Source, "server");
+                let own = self.case.policy.servers.get(server);
+                let own = own.map_or(&[][..], |egress| &egress.domains);
+                let lists = self.case.policy.servers.iter();
+                let others = lists
+                    .filter(|(other, _)| *other != server)
+                    .flat_map(|(_, egress)| &egress.domains);
+                know(Aspect::Name, Name::relation(name, own, others).as_str());
             }
-            (Speech::Udp, _, _) => Some("EGR-11"),
-            (Speech::Icmp, _, _) => Some("EGR-12"),
-            _ => None,
-        });
-        about
+            _ => {
+                know(Aspect::Source, "pod");
+                if denied {
+                    know(Aspect::Rule, "default-action");
+                }
+            }
+        }
+        let kind = if denied {
+            "drawn-denial"
+        } else {
+            "drawn-permit"
+        };
+        (kind, about)
     }
 }

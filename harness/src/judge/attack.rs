@@ -66,7 +66,7 @@ mod tests {
                 answered,
             })
             .collect();
-        let result = judge_attack(&Check::new("attack", &[]), "a.test", &PHASES, &made);
+        let result = judge_attack(&Check::new("kind", "attack"), "a.test", &PHASES, &made);
         let expected = if happened {
             Outcome::Passed
         } else {

@@ -150,7 +150,7 @@ mod tests {
             enforced_at: enforced.map(|second| Timestamp::from_second(second).unwrap()),
         };
         let question = BurstQuestion {
-            check: Check::new("burst", &["EGR-53"]),
+            check: Check::new("burst", "burst"),
             started: vec![started(1, Some(2)), started(1, None)],
         };
         let result = answer_burst(&question, &Observations::default());

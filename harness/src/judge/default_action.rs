@@ -160,7 +160,7 @@ mod tests {
                 *found = value;
             }
         });
-        let result = judge_default_action_rule(&Check::new("c", &["EGR-19"]), &stated);
+        let result = judge_default_action_rule(&Check::new("kind", "c"), &stated);
         assert_eq!(result.outcome, expected, "{result}");
     }
 }

@@ -185,6 +185,20 @@ pub struct PodFact {
     pub until: Option<Timestamp>,
 }
 
+/// What a server's list said from some time on, as the orchestrator accepted it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListFact {
+    /// Display name of the server.
+    pub server: String,
+    /// From when.
+    pub at: Timestamp,
+    /// The list as written.
+    pub domains: Vec<String>,
+    /// Whether all egress is denied. Absent: the manifest says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deny_all: Option<bool>,
+}
+
 /// The rule that a uuid in the gateway's log stands for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleRef {

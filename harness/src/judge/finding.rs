@@ -96,7 +96,8 @@ impl Finding {
             kind: check.kind.clone(),
             step: None,
             attempt: check.attempt.clone(),
-            requirements: check.requirements.clone(),
+            about: check.about.clone(),
+            requirements: Vec::new(),
             outcome,
             expected: expected.into(),
             reasons: self

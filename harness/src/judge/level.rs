@@ -3,7 +3,7 @@
 //! | level | a contradiction is |
 //! |---|---|
 //! | core, extended | a failure |
-//! | probe | the system's answer: it can never fail a run |
+//! | question | the system's answer: it can never fail a run |
 //! | evasion | a finding: a residual risk that somebody has to know |
 //!
 //! A result for requirements of several levels is told apart, so that an open question is never counted as broken
@@ -25,13 +25,17 @@ pub fn by_level(result: CheckResult, level_of: impl Fn(&str) -> Option<Level>) -
     let of = |level: Option<Level>| -> Vec<String> {
         let ids = result.requirements.iter();
         ids.filter(|id| match level_of(id) {
-            Some(found @ (Level::Probe | Level::Evasion)) => Some(found) == level,
+            Some(found @ (Level::Question | Level::Evasion)) => Some(found) == level,
             _ => level.is_none(),
         })
         .cloned()
         .collect()
     };
-    let (core, probe, evasion) = (of(None), of(Some(Level::Probe)), of(Some(Level::Evasion)));
+    let (core, probe, evasion) = (
+        of(None),
+        of(Some(Level::Question)),
+        of(Some(Level::Evasion)),
+    );
     let mut results = Vec::new();
     if !core.is_empty() || result.requirements.is_empty() {
         results.push(CheckResult {
@@ -84,19 +88,26 @@ fn attack(result: CheckResult, requirements: Vec<String>) -> CheckResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::Check;
     use rstest::rstest;
 
     fn level_of(id: &str) -> Option<Level> {
         match id {
             "EGR-01" => Some(Level::Core),
-            "EGR-09" => Some(Level::Probe),
+            "EGR-09" => Some(Level::Question),
             "EGR-24" => Some(Level::Evasion),
             _ => None,
         }
     }
 
     fn levelled(ids: &[&str], outcome: Outcome) -> Vec<(Vec<String>, Outcome)> {
-        let result = CheckResult::stated("c", ids, outcome, "x passes", "it was seen");
+        let result = CheckResult::stated(
+            Check::new("blocked", "c"),
+            outcome,
+            "x passes",
+            "it was seen",
+        )
+        .showing(ids);
         by_level(result, level_of)
             .into_iter()
             .map(|result| (result.requirements, result.outcome))

@@ -157,7 +157,7 @@ mod tests {
     #[case::two(vec![policy(&["a.test", "b.test"]), policy(&["a.test"])], Outcome::Failed)]
     fn a_name_more_or_less_fails(#[case] objects: Vec<Value>, #[case] outcome: Outcome) {
         let claim = ListClaim {
-            check: Check::new("list", &["EGR-52"]),
+            check: Check::new("policy-equals-list", "list"),
             server: "weather".to_owned(),
             list: vec!["b.test".to_owned(), "A.test".to_owned()],
             objects,

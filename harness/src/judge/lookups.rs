@@ -236,7 +236,7 @@ mod tests {
 
     fn judged(seen: &[(&str, &str)], compensated: bool, name: &str) -> CheckResult {
         let claim = LookupsClaim {
-            check: Check::new("data in labels", &["EGR-46"]),
+            check: Check::new("data-in-dns", "data in labels"),
             list: vec![LISTED.to_owned()],
             lookups: vec![lookup(10, name)],
             control: Some(lookup(5, LISTED)),

@@ -7,7 +7,7 @@ use fixtures::receipt::Receipt;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Attempt, PodFact, RuleRef, StoppedOnNode};
+use super::{Attempt, ListFact, PodFact, RuleRef, StoppedOnNode};
 use crate::evidence::{Capture, GatewayLog};
 
 /// Everything that was observed in one scenario.
@@ -31,6 +31,8 @@ pub struct Observations {
     pub stopped_on_nodes: Vec<StoppedOnNode>,
     /// Which pod held which address, and when.
     pub pods: Vec<PodFact>,
+    /// Lists of servers, and when each was accepted.
+    pub lists: Vec<ListFact>,
     /// Addresses of the cluster's nodes.
     pub nodes: Vec<IpAddr>,
     /// What the gateway sees as the destination of flows to a Service whose endpoint lies beyond it, by the ClusterIP

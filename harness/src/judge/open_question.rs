@@ -58,7 +58,8 @@ pub fn answer_whether_it_passes(
         kind: check.kind.clone(),
         step: None,
         attempt: check.attempt.clone(),
-        requirements: check.requirements.clone(),
+        about: check.about.clone(),
+        requirements: Vec::new(),
         outcome,
         expected: question.to_owned(),
         evidence: basis.evidence.clone(),
@@ -122,13 +123,11 @@ pub fn answer_whether_it_was_cut(
         ),
     };
     let mut result = CheckResult::stated(
-        &check.name,
-        &[],
+        check.clone(),
         outcome,
         "is a connection cut that was open when its domain was removed, and how soon?",
         said,
     );
-    result.requirements.clone_from(&check.requirements);
     result.evidence.push(EvidenceLine {
         found: format!(
             "requests on the open connection: {before} arrived before the first denial, {} after it",

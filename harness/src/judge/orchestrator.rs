@@ -75,7 +75,7 @@ mod tests {
     #[case::made_again(Some(policy("b")), Outcome::Failed)]
     #[case::gone(None, Outcome::Failed)]
     fn a_policy_is_kept_by_its_uid(#[case] now: Option<PolicyState>, #[case] expected: Outcome) {
-        let result = judge_policy_kept(&Check::new("c", &[]), &policy("a"), now.as_ref());
+        let result = judge_policy_kept(&Check::new("kind", "c"), &policy("a"), now.as_ref());
         assert_eq!(result.outcome, expected, "{result}");
     }
 
@@ -85,7 +85,7 @@ mod tests {
     #[case::none(&[], Outcome::Failed)]
     fn a_server_is_known_by_its_id(#[case] listed: &[&str], #[case] expected: Outcome) {
         let listed: Vec<String> = listed.iter().map(|&id| id.to_owned()).collect();
-        let check = Check::new("c", &[]);
+        let check = Check::new("kind", "c");
         let result = judge_remembered(&check, "weather", "ms1", &listed);
         assert_eq!(result.outcome, expected, "{result}");
         let before_launch = judge_policy_before_launch(&check, "weather", &listed);

@@ -78,7 +78,7 @@ mod tests {
         #[case] said: Option<&str>,
         #[case] expected: Outcome,
     ) {
-        let result = judge_does_not_start(&Check::new("c", &[]), "ehr-sync-npx", ready, said);
+        let result = judge_does_not_start(&Check::new("kind", "c"), "ehr-sync-npx", ready, said);
         assert_eq!(result.outcome, expected, "{result}");
     }
 
@@ -98,7 +98,7 @@ mod tests {
             packages: packages.iter().map(|&name| name.to_owned()).collect(),
             logged,
         };
-        let result = judge_starts(&Check::new("c", &[]), "ehr-sync-npx", "npm.test", &seen);
+        let result = judge_starts(&Check::new("kind", "c"), "ehr-sync-npx", "npm.test", &seen);
         assert_eq!(result.outcome, expected, "{result}");
     }
 }

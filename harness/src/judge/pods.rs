@@ -91,7 +91,7 @@ mod tests {
         #[case] other: Outcome,
         #[case] reused: Outcome,
     ) {
-        let check = Check::new("c", &[]);
+        let check = Check::new("kind", "c");
         let (before, after) = (pod("a", 7), pod("b", address));
         let result = judge_other_address(&check, "weather", &before, &after);
         assert_eq!(result.outcome, other, "{result}");
@@ -108,7 +108,7 @@ mod tests {
         #[case] restarts: i32,
         #[case] expected: Outcome,
     ) {
-        let result = judge_same_pod(&Check::new("c", &[]), "weather", "a", now, restarts);
+        let result = judge_same_pod(&Check::new("kind", "c"), "weather", "a", now, restarts);
         assert_eq!(result.outcome, expected, "{result}");
     }
 }

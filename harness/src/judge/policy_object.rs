@@ -191,7 +191,7 @@ mod tests {
         #[case] expected: Outcome,
     ) {
         let claim = PutBackClaim {
-            check: Check::new("c", &["EGR-39"]),
+            check: Check::new("kind", "c"),
             server: "weather".to_owned(),
             before: state("a", 1, "x", true),
             back,
@@ -209,7 +209,7 @@ mod tests {
         #[case] put_back: Option<PolicyState>,
         #[case] answer: &str,
     ) {
-        let check = Check::new("c", &["EGR-40"]);
+        let check = Check::new("kind", "c");
         let result = answer_added_field(&check, "weather", "deny", "watch", put_back.as_ref());
         assert_eq!(result.outcome, Outcome::Answered);
         assert!(result.reasons[0].starts_with(answer), "{result}");
@@ -229,7 +229,7 @@ mod tests {
                 passes_as_older,
             })
             .collect();
-        let check = Check::new("c", &["EGR-43"]);
+        let check = Check::new("kind", "c");
         let result = judge_two_policies(&check, "weather", "h.test", &trials);
         assert_eq!(result.outcome, expected, "{result}");
     }

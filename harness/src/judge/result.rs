@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Check;
 use crate::evidence::Measurement;
+use crate::facts::About;
 use crate::outcome::Outcome;
 
 /// The result of one check: a sentence, an outcome, and what it rests on.
@@ -21,6 +23,9 @@ pub struct CheckResult {
     /// Label of the attempt that it is about. Absent: it is about none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<String>,
+    /// What is known about that attempt: the conditions that claims set.
+    #[serde(default, skip_serializing_if = "About::is_empty")]
+    pub about: About,
     /// Ids of the requirements it speaks for.
     pub requirements: Vec<String>,
     /// What it came to.
@@ -72,18 +77,18 @@ impl CheckResult {
     /// that is not claimed, an answer to an open question, a broken stand-in.
     #[must_use]
     pub fn stated(
-        check: impl Into<String>,
-        requirements: &[&str],
+        check: Check,
         outcome: Outcome,
         expected: impl Into<String>,
         reason: impl Into<String>,
     ) -> Self {
         let mut result = Self {
-            check: check.into(),
-            kind: String::new(),
+            check: check.name,
+            kind: check.kind,
             step: None,
-            attempt: None,
-            requirements: requirements.iter().map(|&id| id.to_owned()).collect(),
+            attempt: check.attempt,
+            about: check.about,
+            requirements: Vec::new(),
             outcome,
             expected: expected.into(),
             evidence: Vec::new(),
@@ -106,13 +111,12 @@ impl CheckResult {
     /// A residual risk that was shown: what was found, and what compensates for it.
     #[must_use]
     pub fn finding(
-        check: impl Into<String>,
-        requirements: &[&str],
+        check: Check,
         expected: impl Into<String>,
         found: impl Into<String>,
         compensating_control: &str,
     ) -> Self {
-        let mut result = Self::stated(check, requirements, Outcome::Finding, expected, found);
+        let mut result = Self::stated(check, Outcome::Finding, expected, found);
         result
             .reasons
             .push(format!("compensating control: {compensating_control}"));
@@ -121,20 +125,14 @@ impl CheckResult {
 
     /// The system's answer to an open question.
     #[must_use]
-    pub fn answered(
-        check: impl Into<String>,
-        requirements: &[&str],
-        question: impl Into<String>,
-        answer: impl Into<String>,
-    ) -> Self {
-        Self::stated(check, requirements, Outcome::Answered, question, answer)
+    pub fn answered(check: Check, question: impl Into<String>, answer: impl Into<String>) -> Self {
+        Self::stated(check, Outcome::Answered, question, answer)
     }
 
-    /// The same result as a check of `kind` about the attempt with this label.
+    /// The same result as one that speaks for these requirements.
     #[must_use]
-    pub fn about(mut self, kind: &str, attempt: Option<&str>) -> Self {
-        self.kind = kind.to_owned();
-        self.attempt = attempt.map(str::to_owned);
+    pub fn showing(mut self, requirements: &[&str]) -> Self {
+        self.requirements = requirements.iter().map(|&id| id.to_owned()).collect();
         self
     }
 

@@ -48,7 +48,7 @@ mod tests {
             }),
             result: None,
         };
-        let result = judge_no_server_name(&Check::new("c", &[]), &attempt);
+        let result = judge_no_server_name(&Check::new("kind", "c"), &attempt);
         assert_eq!(result.outcome, expected, "{result}");
     }
 }

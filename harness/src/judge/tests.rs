@@ -253,7 +253,7 @@ pub(super) fn scene() -> Observations {
 
 pub(super) fn denial_claim() -> DenialClaim {
     DenialClaim {
-        check: Check::new("attacker-blocked", &["EGR-02", "EGR-03"]),
+        check: Check::new("blocked", "attacker-blocked"),
         attempt: attack(),
         far_end: format!("attacker's collector {SINK}"),
         may_hold: BTreeSet::new(),

@@ -49,7 +49,7 @@ mod tests {
         #[case] received: bool,
         #[case] expected: Outcome,
     ) {
-        let result = judge_stored(&Check::new("c", &[]), "ehr.test", stored, received);
+        let result = judge_stored(&Check::new("kind", "c"), "ehr.test", stored, received);
         assert_eq!(result.outcome, expected, "{result}");
     }
 
@@ -67,6 +67,9 @@ mod tests {
             detail: String::new(),
             elapsed_us: 1000,
         };
-        assert_eq!(judge_call(&Check::new("c", &[]), &call).outcome, expected);
+        assert_eq!(
+            judge_call(&Check::new("kind", "c"), &call).outcome,
+            expected
+        );
     }
 }

@@ -79,7 +79,7 @@ mod tests {
     #[case::nowhere(vec![], Outcome::Inconclusive)]
     fn absence_needs_others(#[case] places: Vec<Place>, #[case] expected: Outcome) {
         let claim = NoTraceClaim {
-            check: Check::new("gone", &["EGR-32"]),
+            check: Check::new("blocked", "gone"),
             of: "the deleted server weather".to_owned(),
             places,
         };

@@ -40,6 +40,7 @@ impl Lab {
             id: created.id.clone(),
             name: name.to_owned(),
         });
+        self.record_list(name, manifest);
         self.orchestrator
             .configure(&created.id, &manifest.configuration())
             .await?;

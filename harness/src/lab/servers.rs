@@ -1,7 +1,10 @@
 //! Servers: created, configured and launched through the orchestrator's API, as a user does it.
 
 use super::{Error, Lab, RUNTIME_NAMESPACE, Server, watching};
+use jiff::Timestamp;
+
 use crate::evidence::Event;
+use crate::judge::ListFact;
 use crate::scenario_data::ServerManifest;
 
 impl Lab {
@@ -53,10 +56,21 @@ impl Lab {
             id: created.id.clone(),
             name: name.to_owned(),
         });
+        self.record_list(name, manifest);
         self.orchestrator
             .configure(&created.id, &manifest.configuration())
             .await?;
         Ok(created.id)
+    }
+
+    /// Records the list that the orchestrator accepted just now.
+    pub(super) fn record_list(&self, name: &str, manifest: &ServerManifest) {
+        self.recorder.record(Event::ListAccepted(ListFact {
+            server: name.to_owned(),
+            at: Timestamp::now(),
+            domains: manifest.egress_domains.clone(),
+            deny_all: manifest.deny_all_egress,
+        }));
     }
 
     pub(super) async fn start_server(

@@ -35,7 +35,7 @@ pub fn build(run: &[Recorded], scenarios: &[ScenarioEvidence], register: &Regist
     let command = run_part.command.clone();
     let built: Vec<(Scenario, Vec<Measurement>)> = scenarios
         .iter()
-        .map(|evidence| scenario(evidence, run_part.interrupted, &command))
+        .map(|evidence| scenario(evidence, run_part.interrupted, &command, register))
         .collect();
     let faults: BTreeSet<String> = scenarios
         .iter()
@@ -123,6 +123,7 @@ fn scenario(
     evidence: &ScenarioEvidence,
     interrupted: bool,
     command: &str,
+    register: &Register,
 ) -> (Scenario, Vec<Measurement>) {
     let mut started = None;
     let mut finished = None;
@@ -179,11 +180,12 @@ fn scenario(
         .filter(|tag| is_id(tag))
         .cloned()
         .collect();
-    if outcome == Outcome::Passed
-        && let Some(unspoken) = without_a_check(&requirements, &checks)
+    if outcome.is_settled()
+        && outcome != Outcome::NotApplicable
+        && let Some(unshown) = not_shown(&requirements, &checks, register)
     {
-        outcome = Outcome::Inconclusive;
-        reason = Some(unspoken);
+        outcome = Outcome::HarnessError;
+        reason = Some(unshown);
     }
     let first = evidence
         .events
@@ -294,20 +296,43 @@ fn verdict(
     (Outcome::gravest(of_checks), None)
 }
 
-/// A scenario that names a requirement and makes no check of it would look as if it showed it.
-fn without_a_check(requirements: &[String], checks: &[CheckResult]) -> Option<String> {
-    let unspoken: Vec<&str> = requirements
+/// A settled scenario that is tagged with a requirement and does not show it is an error of the suite.
+fn not_shown(
+    requirements: &[String],
+    checks: &[CheckResult],
+    register: &Register,
+) -> Option<String> {
+    let lacking: Vec<String> = requirements
         .iter()
-        .filter(|id| !checks.iter().any(|check| check.requirements.contains(id)))
-        .map(String::as_str)
+        .filter_map(|id| {
+            let missing = missing(id, checks, register);
+            let missing = missing.join("; ");
+            (!missing.is_empty()).then(|| format!("{id} (missing: {missing})"))
+        })
         .collect();
-    let verb = if unspoken.len() == 1 { "is" } else { "are" };
-    (!unspoken.is_empty()).then(|| {
+    (!lacking.is_empty()).then(|| {
         format!(
-            "{} {verb} named by its tags, and no check speaks for it",
-            unspoken.join(", ")
+            "the scenario is tagged with requirements that its checks do not show: {}; add the check, take off the tag, \
+             or correct scenarios/claims.yaml",
+            lacking.join(", ")
         )
     })
+}
+
+/// What a scenario's checks lack to show a requirement; empty when they show it.
+fn missing(id: &str, checks: &[CheckResult], register: &Register) -> Vec<String> {
+    let proofs: Vec<_> = checks
+        .iter()
+        .filter(|check| check.requirements.iter().any(|own| own == id))
+        .filter(|check| {
+            matches!(
+                check.outcome,
+                Outcome::Passed | Outcome::Answered | Outcome::Finding
+            )
+        })
+        .map(|check| (check.kind.as_str(), &check.about))
+        .collect();
+    register.claims().missing(id, &proofs)
 }
 
 fn reproduce(command: &str, name: &str) -> String {
@@ -377,6 +402,7 @@ fn in_one_sentence(code: ExitCode, tally: &Tally) -> &'static str {
 }
 
 fn coverage(register: &Register, profile: &str, scenarios: &[Scenario]) -> Vec<Coverage> {
+    let mut shown: BTreeSet<&str> = BTreeSet::new();
     let mut checks: BTreeMap<String, Vec<CheckRef>> = register
         .iter()
         .filter(|requirement| profile.split(',').any(|own| own == requirement.profile))
@@ -385,6 +411,10 @@ fn coverage(register: &Register, profile: &str, scenarios: &[Scenario]) -> Vec<C
     for scenario in scenarios {
         for id in &scenario.requirements {
             checks.entry(id.clone()).or_default();
+            // A scenario that did not settle shows nothing.
+            if scenario.outcome.is_settled() && missing(id, &scenario.checks, register).is_empty() {
+                shown.insert(id);
+            }
         }
         for check in &scenario.checks {
             for id in &check.requirements {
@@ -403,7 +433,7 @@ fn coverage(register: &Register, profile: &str, scenarios: &[Scenario]) -> Vec<C
             Coverage {
                 level: requirement.map(|requirement| requirement.level),
                 must: requirement.map(|requirement| requirement.must.clone()),
-                state: coverage_state(&checks),
+                state: coverage_state(&checks, shown.contains(id.as_str())),
                 id,
                 checks,
             }
@@ -411,11 +441,12 @@ fn coverage(register: &Register, profile: &str, scenarios: &[Scenario]) -> Vec<C
         .collect()
 }
 
-fn coverage_state(checks: &[CheckRef]) -> CoverageState {
-    if checks.is_empty() {
+fn coverage_state(checks: &[CheckRef], shown: bool) -> CoverageState {
+    let gravest = Outcome::gravest(checks.iter().map(|check| check.outcome));
+    if gravest.is_settled() && !shown {
         return CoverageState::Open;
     }
-    match Outcome::gravest(checks.iter().map(|check| check.outcome)) {
+    match gravest {
         Outcome::Failed => CoverageState::Failed,
         Outcome::Passed => CoverageState::Shown,
         Outcome::Answered => CoverageState::Answered,

@@ -11,19 +11,29 @@ use crate::evidence::{
     Event, Measurement, Recorder, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted,
     StepFinished, StepOutcome, StepStarted,
 };
-use crate::judge::{Bearing, CheckResult, EvidenceLine};
+use crate::judge::{Bearing, Check, CheckResult, EvidenceLine};
 use crate::outcome::Outcome;
 
 fn register() -> Register {
     let text = "egress:
-  EGR-01: {level: core, tiers: lkc, source: A, must: A listed domain is reachable.}
-  EGR-02: {level: core, tiers: lkc, source: A, must: An unlisted domain is not reachable.}
-  EGR-04: {level: core, tiers: lkc, source: A, must: Every denial is logged.}
-  EGR-05: {level: core, tiers: lkc, source: A, must: A denial can be traced.}
+  EGR-01: {level: core, env: lkc, source: A, must: A listed domain is reachable.}
+  EGR-02: {level: core, env: lkc, source: A, must: An unlisted domain is not reachable.}
+  EGR-04: {level: core, env: lkc, source: A, must: Every denial is logged.}
+  EGR-05: {level: core, env: lkc, source: A, must: A denial can be traced.}
 runtime:
-  RUN-01: {level: core, tiers: lkc, source: C, must: One Deployment per server.}
+  RUN-01: {level: core, env: lkc, source: C, must: One Deployment per server.}
 ";
-    Register::parse(Path::new("requirements.yaml"), text).unwrap()
+    let claims = "kinds: {blocked: A denial.}
+claims:
+  EGR-01: {check: blocked}
+  EGR-02: {check: blocked}
+  EGR-04: {check: blocked}
+  EGR-05: {check: blocked}
+";
+    Register::parse(Path::new("requirements.yaml"), text)
+        .unwrap()
+        .with_claims(Path::new("claims.yaml"), claims)
+        .unwrap()
 }
 
 /// Events with constant times, one per 10 ms.
@@ -127,13 +137,11 @@ fn blocked() -> CheckResult {
             micros: 12_000,
             bound_micros: None,
         }],
-        ..CheckResult::stated(
-            "attacker-blocked",
-            &["EGR-02"],
+        ..CheckResult::stated(Check::new("blocked", "attacker-blocked"),
             Outcome::Passed,
             "exfiltration to the attacker's collector is blocked by the rule deny-all-external of ehr-sync",
             "",
-        )
+        ).showing(&["EGR-02"])
     }
 }
 
@@ -143,12 +151,12 @@ fn not_logged() -> CheckResult {
     CheckResult {
         evidence: vec![line(Bearing::Contradicts, "gateway.log", found)],
         ..CheckResult::stated(
-            "denial-logged",
-            &["EGR-04"],
+            Check::new("blocked", "denial-logged"),
             Outcome::Failed,
             "the denial of exfiltration is logged",
             found,
         )
+        .showing(&["EGR-04"])
     }
 }
 
@@ -158,12 +166,12 @@ fn unproven() -> CheckResult {
         control_broken: true,
         evidence: vec![line(Bearing::Missing, "events.jsonl", found)],
         ..CheckResult::stated(
-            "blocked",
-            &["EGR-02"],
+            Check::new("blocked", "blocked"),
             Outcome::Inconclusive,
             "it is blocked",
             found,
         )
+        .showing(&["EGR-02"])
     }
 }
 
@@ -233,7 +241,12 @@ fn proof_is_shown_whole_and_once() {
     again.evidence[3].found = "gateway log: DENY of the second attempt".to_owned();
     let logged = CheckResult {
         evidence: vec![blocked().evidence[3].clone()],
-        ..CheckResult::stated("logged", &[], Outcome::Passed, "the denial is logged", "")
+        ..CheckResult::stated(
+            Check::new("blocked", "logged"),
+            Outcome::Passed,
+            "the denial is logged",
+            "",
+        )
     };
     let mut scenario = passing();
     let checks = [logged, again].map(Event::Check);
@@ -348,15 +361,49 @@ fn a_requirement_in_a_tag_needs_a_check() {
         finished(),
     ];
     let report = build(&run(&[], 1), &[evidence("s", events)], &register());
-    assert_eq!(report.scenarios[0].outcome, Outcome::Inconclusive);
+    assert_eq!(report.scenarios[0].outcome, Outcome::HarnessError);
+    let reason = report.scenarios[0].reason.clone().unwrap();
     assert!(
-        report.scenarios[0]
-            .reason
-            .as_ref()
-            .unwrap()
-            .starts_with("EGR-05 is named by its tags")
+        reason.contains("EGR-05 (missing: a check \"blocked\")"),
+        "{reason}"
     );
-    assert_eq!(report.summary.exit_code, 3);
+    assert_eq!(report.summary.exit_code, 70);
+}
+
+/// What passed before a scenario broke off proves nothing.
+#[rstest]
+#[case::settled(Vec::new(), CoverageState::Shown)]
+#[case::inconclusive(vec![Event::Check(about_nothing(Outcome::Inconclusive))], CoverageState::Open)]
+#[case::failed(vec![Event::Check(about_nothing(Outcome::Failed))], CoverageState::Open)]
+#[case::broken(vec![gateway_gone()], CoverageState::Open)]
+fn a_scenario_that_is_not_settled_shows_nothing(
+    #[case] more: Vec<Event>,
+    #[case] expected: CoverageState,
+) {
+    let head = vec![started("Scenario", &["EGR-02"]), Event::Check(blocked())];
+    let events = [head, more, vec![finished()]].concat();
+    let report = build(&run(&[], 1), &[evidence("s", events)], &register());
+    assert_eq!(report.requirements[1].id, "EGR-02");
+    assert_eq!(report.requirements[1].state, expected);
+}
+
+/// A check that no claim takes speaks for nothing, whatever the tags are.
+#[test]
+fn a_control_does_not_show_a_denial() {
+    let mut control = blocked();
+    control.kind = "passed".to_owned();
+    let events = vec![
+        started("Scenario", &["EGR-02"]),
+        Event::Check(control),
+        finished(),
+    ];
+    let report = build(&run(&[], 1), &[evidence("s", events)], &register());
+    assert_eq!(report.requirements[1].state, CoverageState::Open);
+    assert_eq!(report.scenarios[0].outcome, Outcome::HarnessError);
+}
+
+fn about_nothing(outcome: Outcome) -> CheckResult {
+    CheckResult::stated(Check::new("blocked", "another"), outcome, "x", "y")
 }
 
 #[test]

@@ -7,6 +7,7 @@ use cucumber::{given, then, when};
 use serde_json::{Value, json};
 
 use super::system::split;
+use crate::facts::Aspect;
 use crate::judge::authoring::{
     Answer, EmptySelectorClaim, FirewallClaim, PolicyClaim, RejectionClaim, ReleaseClaim,
     ServerState, UnchangedClaim, judge_empty_selector, judge_firewall_policy, judge_policy,
@@ -93,8 +94,7 @@ async fn each_has_one_policy(world: &mut World, step: &gherkin::Step) -> Step {
                 .iter()
                 .map(|server| {
                     judge_policy(&PolicyClaim {
-                        check: scene
-                            .authoring_check(&format!("policy of {}", server.words), "AUT-01"),
+                        check: Check::new("server-policy", format!("policy of {}", server.words)),
                         server: server.words.clone(),
                         id: server.id.clone(),
                         domains: server.domains.clone(),
@@ -126,8 +126,8 @@ async fn each_became_a_firewall_policy(world: &mut World, step: &gherkin::Step) 
                     .iter()
                     .find(|policy| policy["spec"]["mcpServerName"] == *server.id);
                 results.extend(judge_firewall_policy(&FirewallClaim {
-                    shape: scene.authoring_check(&format!("shape: {}", server.words), "AUT-09"),
-                    marks: scene.authoring_check(&format!("source: {}", server.words), "AUT-10"),
+                    shape: Check::new("policy-shape", format!("shape: {}", server.words)),
+                    marks: Check::new("policy-source", format!("source: {}", server.words)),
                     server: server.words.clone(),
                     policy: policy.cloned().unwrap_or_default(),
                     namespace: RUNTIME_NAMESPACE.to_owned(),
@@ -139,8 +139,10 @@ async fn each_became_a_firewall_policy(world: &mut World, step: &gherkin::Step) 
         .await
 }
 
-#[then(regex = r"^a server that lists one of these is rejected, as (AUT-\d\d) says$")]
-async fn each_is_rejected(world: &mut World, id: String, step: &gherkin::Step) -> Step {
+#[then(
+    regex = r"^a server that lists one of these is rejected: (a URL|an address|a reserved name|a bare wildcard|a malformed name)$"
+)]
+async fn each_is_rejected(world: &mut World, breach: String, step: &gherkin::Step) -> Step {
     let rows = rows(step, ["domain", "what it is"]);
     world
         .act(step, async |scene| {
@@ -155,15 +157,15 @@ async fn each_is_rejected(world: &mut World, id: String, step: &gherkin::Step) -
                     answers.push(scene.try_create(runtime, &what, &list, None).await?);
                 }
             }
-            scene.judge_rejected(&id, "egressDomains[1]", answers).await
+            scene
+                .judge_rejected(&breach, "egressDomains[1]", answers)
+                .await
         })
         .await
 }
 
-#[then(
-    regex = r"^a server that denies all egress and lists domains is rejected, as (AUT-\d\d) says$"
-)]
-async fn contradiction_is_rejected(world: &mut World, id: String, step: &gherkin::Step) -> Step {
+#[then("a server that denies all egress and lists domains is rejected")]
+async fn contradiction_is_rejected(world: &mut World, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {
             let mut answers = Vec::new();
@@ -175,7 +177,9 @@ async fn contradiction_is_rejected(world: &mut World, id: String, step: &gherkin
                 );
                 answers.push(scene.try_create(runtime, &what, &list, Some(true)).await?);
             }
-            scene.judge_rejected(&id, "denyAllEgress", answers).await
+            scene
+                .judge_rejected("a contradiction", "denyAllEgress", answers)
+                .await
         })
         .await
 }
@@ -212,7 +216,7 @@ async fn nothing_has_changed(
                 .ok_or_else(|| Failure::Scenario("no step asked for an update".to_owned()))?;
             let after = scene.lab().await?.state_of(&server).await?;
             let claim = UnchangedClaim {
-                check: scene.authoring_check(&format!("a rejected update of {server}"), "AUT-12"),
+                check: Check::new("update-rejected", format!("a rejected update of {server}")),
                 answer,
                 field,
                 before,
@@ -231,7 +235,7 @@ async fn provider_is_installed(world: &mut World, step: &gherkin::Step) -> Step 
             let records = lab.releases(RELEASE).await?;
             let pods = lab.provider_pods().await?;
             let claim = ReleaseClaim {
-                check: scene.authoring_check("the provider's release", "AUT-11"),
+                check: Check::new("provider-release", "the provider's release"),
                 release: RELEASE.to_owned(),
                 namespace: ORCHESTRATOR_NAMESPACE.to_owned(),
                 records,
@@ -267,7 +271,7 @@ async fn only_the_second(world: &mut World, step: &gherkin::Step) -> Step {
             let log = lab.provider_says(WITHOUT_SELECTOR).await?;
             let objects = lab.written_policies().await?;
             let claim = EmptySelectorClaim {
-                check: scene.authoring_check("a policy without a selector", "AUT-15"),
+                check: Check::new("empty-selector", "a policy without a selector"),
                 policy: WITHOUT_SELECTOR.to_owned(),
                 control: WITH_SELECTOR.to_owned(),
                 objects,
@@ -332,7 +336,7 @@ async fn normalisation_is_recorded(
                 lines.push(format!("the entry {domain:?} {verb} {plain}"));
             }
             let question = "whether domains are normalised before they reach the policy object, and whether un-normalised ones match on the gateway";
-            scene.answer(&format!("normalisation of the list of {server}"), "AUT-13", question, &lines.join("; "))
+            scene.answer("normalisation", format!("normalisation of the list of {server}"), question, &lines.join("; "))
         })
         .await
 }
@@ -390,22 +394,14 @@ async fn flip_is_recorded(
                 words(passes),
             );
             let question = "whether flipping the default-deny setting changes servers that already exist";
-            scene.answer("flipped default-deny setting", "AUT-14", question, &answer)
+            scene.answer("setting-flipped", "flipped default-deny setting", question, &answer)
         })
         .await
 }
 
 impl Scene {
-    fn authoring_check(&self, name: &str, id: &str) -> Check {
-        Check {
-            name: name.to_owned(),
-            requirements: self.claims(&[id]),
-            ..Check::default()
-        }
-    }
-
-    fn answer(&self, check: &str, id: &str, question: &str, answer: &str) -> Step {
-        let check = self.authoring_check(check, id);
+    fn answer(&self, kind: &str, name: impl Into<String>, question: &str, answer: &str) -> Step {
+        let check = Check::new(kind, name);
         self.settle(vec![open_question::answer(&check, question, answer)])
     }
 
@@ -452,7 +448,7 @@ impl Scene {
         Ok(self.lab().await?.try_create(what, &manifest).await?.0)
     }
 
-    async fn judge_rejected(&mut self, id: &str, field: &str, answers: Vec<Answer>) -> Step {
+    async fn judge_rejected(&mut self, breach: &str, field: &str, answers: Vec<Answer>) -> Step {
         let known: BTreeSet<String> = self
             .created()?
             .iter()
@@ -471,7 +467,8 @@ impl Scene {
             })
             .collect();
         let claim = RejectionClaim {
-            check: self.authoring_check(&format!("rejected: {id}"), id),
+            check: Check::new("rejected", format!("rejected: {breach}"))
+                .with(Aspect::Breach, breach),
             field: field.to_owned(),
             control: self.authoring.control.clone(),
             answers,

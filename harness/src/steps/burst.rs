@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::system::split;
+use crate::judge::Check;
 use crate::judge::burst::{BurstQuestion, Started, answer_burst};
 use crate::lab::RUNTIME_NAMESPACE;
 use crate::scenario_data::ServerManifest;
@@ -56,7 +57,7 @@ async fn recorded_how_long(world: &mut World, step: &gherkin::Step) -> Step {
             }
             let observations = scene.observe().await?;
             let question = BurstQuestion {
-                check: scene.check("servers that start together", &["EGR-53"]),
+                check: Check::new("burst", "servers that start together"),
                 started,
             };
             scene.settle(vec![answer_burst(&question, &observations)])

@@ -6,9 +6,8 @@ use cucumber::gherkin;
 use cucumber::{given, then};
 
 use crate::evidence::{Event, Recorded, gateway_log};
-use crate::judge::Attempt;
-use crate::judge::Observations;
 use crate::judge::masquerade::{judge_masquerade_named, judge_own_addresses};
+use crate::judge::{Attempt, Check, Observations};
 use crate::world::{Failure, Scene, Step, World};
 
 #[given("the cluster masquerades its pods")]
@@ -26,7 +25,7 @@ async fn own_addresses(world: &mut World, step: &gherkin::Step) -> Step {
         .act(step, async |scene| {
             let observations = scene.observe().await?;
             let attempts = scene.last_attempts_in(&observations)?;
-            let check = scene.check("Pod addresses reach the gateway", &["PLT-01"]);
+            let check = Check::new("pod-addresses", "Pod addresses reach the gateway");
             scene.settle(vec![judge_own_addresses(&check, &attempts, &observations)])
         })
         .await
@@ -43,7 +42,7 @@ async fn masquerade_named(world: &mut World, step: &gherkin::Step) -> Step {
             let observations = scene.observe().await?;
             scene.lab().await?.end_probes();
             let attempts = scene.last_attempts_in(&observations)?;
-            let check = scene.check("masquerade is named", &["EGR-41"]);
+            let check = Check::new("masquerade-named", "masquerade is named");
             scene.settle(vec![judge_masquerade_named(
                 &check,
                 &attempts,

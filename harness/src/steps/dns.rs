@@ -6,8 +6,8 @@ use cucumber::gherkin;
 use cucumber::{given, then, when};
 
 use super::system::split;
-use crate::judge::Attempt;
 use crate::judge::lookups::{Lookup, LookupsClaim, judge_lookups};
+use crate::judge::{Attempt, Check};
 use crate::lab::Probe;
 use crate::world::{Failure, Scene, Step, World};
 
@@ -126,7 +126,7 @@ impl Scene {
             Ok::<_, Failure>(Lookup { attempt, name })
         };
         let claim = LookupsClaim {
-            check: self.check(format!("data in DNS labels: {server}"), &["EGR-46"]),
+            check: Check::new("data-in-dns", format!("data in DNS labels: {server}")),
             list,
             lookups: data.into_iter().map(lookup).collect::<Result<_, _>>()?,
             control: control.map(lookup).transpose()?,

@@ -4,7 +4,7 @@ use cucumber::gherkin;
 use cucumber::{given, then, when};
 
 use crate::evidence::Event;
-use crate::judge::{CheckResult, NodeClaim, Observations, judge_stopped_on_node};
+use crate::judge::{Check, CheckResult, NodeClaim, Observations, judge_stopped_on_node};
 use crate::lab::Probe;
 use crate::system::await_::{Look, look_until};
 use crate::tier;
@@ -99,9 +99,11 @@ impl Scene {
         labels
             .iter()
             .map(|label| {
+                let attempt = self.attempt(&observations, label)?;
+                let name = format!("stopped on the node: {label}");
                 let claim = NodeClaim {
-                    check: self.check(format!("stopped on the node: {label}"), &["EGR-42"]),
-                    attempt: self.attempt(&observations, label)?,
+                    check: Check::of("stopped-on-node", name, &attempt, &observations),
+                    attempt,
                     policy: policy.to_owned(),
                     control: self.control.clone(),
                     quiet_window: self.context.deadlines.quiet_window,

@@ -13,7 +13,9 @@ use super::tamper::Trials;
 use crate::evidence::{Event, Measurement};
 use crate::judge::orchestrator::{judge_policy_before_launch, judge_policy_kept, judge_remembered};
 use crate::judge::pods::{judge_address_reused, judge_other_address};
-use crate::judge::{GovernedClaim, NoTraceClaim, RuleExpectation, judge_governed, judge_no_trace};
+use crate::judge::{
+    Check, GovernedClaim, NoTraceClaim, RuleExpectation, judge_governed, judge_no_trace,
+};
 use crate::lab::lifecycle::{Part, Replaced};
 use crate::lab::policies::state_of;
 use crate::world::{Failure, Scene, Step, World};
@@ -69,7 +71,7 @@ async fn policy_comes_first(world: &mut World, name: String, step: &gherkin::Ste
                     "this tier's orchestrator can't be asked for its policies".to_owned(),
                 ));
             };
-            let check = scene.check("policy before launch", &["EGR-33"]);
+            let check = Check::new("policy-before-launch", "policy before launch");
             scene.settle(vec![judge_policy_before_launch(&check, &name, &found)])
         })
         .await
@@ -135,9 +137,9 @@ async fn governed_from_the_first_packet(
                 policy.name_any()
             );
             let claim = GovernedClaim {
-                check: scene.check(
+                check: Check::new(
+                    "governed",
                     format!("governed from the first packet: {}", pod.name),
-                    &["EGR-29", "EGR-33"],
                 ),
                 policy_at: scene.first_push(|objects, _| objects.contains(&object), Timestamp::MIN),
                 address_at: scene.first_push(
@@ -167,7 +169,7 @@ async fn new_pod_has_another_address(
     world
         .act(step, async |scene| {
             let replaced = scene.replaced(&server)?;
-            let check = scene.check("new Pod, new address", &["EGR-29"]);
+            let check = Check::new("new-address", "new Pod, new address");
             let (before, after) = (&replaced.before, &replaced.after);
             scene.settle(vec![judge_other_address(&check, &server, before, after)])
         })
@@ -261,9 +263,7 @@ async fn nothing_is_left(world: &mut World, server: String, step: &gherkin::Step
     world
         .act(step, async |scene| {
             let of = format!("the deleted server {server}");
-            scene
-                .judge_traces_of(&server, of, &["EGR-32", "EGR-36"])
-                .await
+            scene.judge_traces_of(&server, of, "nothing-left").await
         })
         .await
 }
@@ -277,7 +277,9 @@ async fn nothing_of_a_remote_server(
     world
         .act(step, async |scene| {
             let of = format!("the remote server {server}");
-            scene.judge_traces_of(&server, of, &["EGR-35"]).await
+            scene
+                .judge_traces_of(&server, of, "nothing-of-remote")
+                .await
         })
         .await
 }
@@ -340,7 +342,7 @@ async fn still_knows(world: &mut World, server: String, step: &gherkin::Step) ->
         .act(step, async |scene| {
             let id = scene.lab().await?.id_of(&server)?;
             let known = scene.lab().await?.known_servers().await?;
-            let check = scene.check("server remembered", &["EGR-37"]);
+            let check = Check::new("server-remembered", "server remembered");
             scene.settle(vec![judge_remembered(&check, &server, &id, &known)])
         })
         .await
@@ -352,7 +354,7 @@ async fn same_policy(world: &mut World, server: String, step: &gherkin::Step) ->
         .act(step, async |scene| {
             let before = scene.policy_before(&server)?;
             let now = scene.lab().await?.policy_now(&before.name_any()).await?;
-            let check = scene.check("policy object kept", &["EGR-37"]);
+            let check = Check::new("policy-kept", "policy object kept");
             let now = now.as_ref().map(state_of);
             let result = judge_policy_kept(&check, &state_of(&before), now.as_ref());
             scene.settle(vec![result])
@@ -365,7 +367,7 @@ impl Scene {
     async fn judge_reuse(&mut self, pod: &str, who: &str, former: &str) -> Step {
         let before = self.replaced(former)?.before.clone();
         let pod = self.lab().await?.pod_fact(pod).await?;
-        let check = self.check("address reused", &["EGR-30"]);
+        let check = Check::new("address-reused", "address reused");
         let result = judge_address_reused(&check, who, former, &pod, &before);
         self.settle(vec![result])
     }
@@ -420,12 +422,12 @@ impl Scene {
     }
 
     /// Judges that nothing of a server is anywhere, after what is on its way has gone.
-    async fn judge_traces_of(&mut self, server: &str, of: String, can_show: &[&str]) -> Step {
+    async fn judge_traces_of(&mut self, server: &str, of: String, kind: &str) -> Step {
         let known = self.life.policies.get(server);
         let policies: Vec<String> = known.iter().map(|policy| policy.name_any()).collect();
         let places = self.lab().await?.await_no_traces(server, &policies).await?;
         let claim = NoTraceClaim {
-            check: self.check(format!("no trace of {server}"), can_show),
+            check: Check::new(kind, format!("no trace of {server}")),
             of,
             places,
         };

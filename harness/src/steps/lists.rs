@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::system::split;
 use super::verdict::Rule;
-use crate::judge::RuleExpectation;
 use crate::judge::list::{ListClaim, judge_list};
+use crate::judge::{Check, RuleExpectation};
 use crate::lab::Probe;
 use crate::scenario_data::ServerManifest;
 use crate::world::{Failure, Scene, Step, World};
@@ -97,9 +97,9 @@ async fn policy_equals_list(world: &mut World, server: String, step: &gherkin::S
                 .policy_after_update(&server, &list)
                 .await?;
             let claim = ListClaim {
-                check: scene.check(
+                check: Check::new(
+                    "policy-equals-list",
                     format!("policy equals list: {}", list.join(", ")),
-                    &["EGR-52"],
                 ),
                 server,
                 list,

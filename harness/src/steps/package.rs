@@ -9,7 +9,7 @@ use super::verdict::Rule;
 use crate::evidence::Action;
 use crate::judge::attack::SECOND_TRY;
 use crate::judge::package::{StartSeen, judge_does_not_start, judge_starts};
-use crate::judge::{Attempt, Exchange, Observations, Protocol, Sent};
+use crate::judge::{Attempt, Check, Exchange, Observations, Protocol, Sent};
 use crate::lab::package::Beginning;
 use crate::tier::node_js;
 use crate::world::{Failure, Scene, Step, World};
@@ -91,7 +91,7 @@ async fn does_not_start(world: &mut World, name: String, step: &gherkin::Step) -
                 Some(Beginning::Said(line)) => Some(line.as_str()),
                 Some(Beginning::Ready) | None => None,
             };
-            let check = scene.check("does not start", &["EGR-34"]);
+            let check = Check::new("does-not-start", "does not start");
             scene.settle(vec![judge_does_not_start(&check, &name, ready, said)])
         })
         .await
@@ -147,7 +147,7 @@ async fn starts(world: &mut World, name: String, registry: String, step: &gherki
                 packages,
                 logged,
             };
-            let check = scene.check("starts", &["EGR-34"]);
+            let check = Check::new("starts", "starts");
             scene.settle(vec![judge_starts(&check, &name, &registry, &seen)])
         })
         .await

@@ -14,7 +14,7 @@ use crate::judge::platform::{
     judge_gone, judge_groups, judge_in_path, judge_permits, judge_reaches_copilot,
     judge_reconciled, judge_syslog, judge_types,
 };
-use crate::judge::{Observations, RuleExpectation};
+use crate::judge::{Check, Observations, RuleExpectation};
 use crate::lab::{self, Question, RUNTIME_NAMESPACE};
 use crate::scenario_data::platform::Design;
 use crate::world::{Failure, Scene, Step, World};
@@ -62,9 +62,17 @@ async fn groups_and_permits(world: &mut World, step: &gherkin::Step) -> Step {
             let stated = scene.ask().await?;
             let design = scene.design()?;
             let results = vec![
-                judge_groups(&scene.check("groups", &["PLT-05"]), design, &stated),
-                judge_permits(&scene.check("Tier 1 permits", &["PLT-06"]), design, &stated),
-                judge_default_action(&scene.check("default action", &["PLT-06"]), design, &stated),
+                judge_groups(&Check::new("groups", "groups"), design, &stated),
+                judge_permits(
+                    &Check::new("tier-one-permits", "Tier 1 permits"),
+                    design,
+                    &stated,
+                ),
+                judge_default_action(
+                    &Check::new("default-action-set", "default action"),
+                    design,
+                    &stated,
+                ),
             ];
             scene.settle(results)
         })
@@ -78,8 +86,12 @@ async fn log_and_copilot(world: &mut World, step: &gherkin::Step) -> Step {
             let stated = scene.ask().await?;
             let design = scene.design()?;
             let results = vec![
-                judge_syslog(&scene.check("remote syslog", &["PLT-07"]), design, &stated),
-                judge_copilot(&scene.check("CoPilot", &["PLT-07"]), design, &stated),
+                judge_syslog(
+                    &Check::new("remote-syslog", "remote syslog"),
+                    design,
+                    &stated,
+                ),
+                judge_copilot(&Check::new("copilot-known", "CoPilot"), design, &stated),
             ];
             scene.settle(results)
         })
@@ -95,7 +107,7 @@ async fn record_reaches_copilot(world: &mut World, step: &gherkin::Step) -> Step
                     "this tier does not see what comes to CoPilot".to_owned(),
                 ));
             }
-            let check = scene.check("log at CoPilot", &["PLT-07"]);
+            let check = Check::new("copilot-record", "log at CoPilot");
             let labels = scene.last_attempts()?;
             let arrived = |observations: &Observations| {
                 let attempts = observations.attempts.iter();
@@ -127,7 +139,7 @@ async fn features_are_on(world: &mut World, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {
             let stated = scene.ask().await?;
-            let check = scene.check("features", &["PLT-09"]);
+            let check = Check::new("features-on", "features");
             let result = judge_features(&check, scene.design()?, &stated);
             scene.settle(vec![result])
         })
@@ -140,9 +152,12 @@ async fn types_are_there(world: &mut World, step: &gherkin::Step) -> Step {
         .act(step, async |scene| {
             let stated = scene.ask().await?;
             let results = vec![
-                judge_types(&scene.check("types of the firewall", &["PLT-02"]), &stated),
+                judge_types(
+                    &Check::new("types-installed", "types of the firewall"),
+                    &stated,
+                ),
                 judge_cluster(
-                    &scene.check("cluster registered", &["PLT-04"]),
+                    &Check::new("cluster-registered", "cluster registered"),
                     scene.design()?,
                     &stated,
                 ),
@@ -182,7 +197,7 @@ async fn canary_is_reconciled(world: &mut World, name: String, step: &gherkin::S
 async fn canary_is_gone(world: &mut World, name: String, step: &gherkin::Step) -> Step {
     world
         .act(step, async |scene| {
-            let check = scene.check("canary gone", &["PLT-04"]);
+            let check = Check::new("canary-gone", "canary gone");
             let before = scene.platform.canary.take();
             let before = before.ok_or_else(|| {
                 Failure::Scenario("no step before this one has a canary".to_owned())
@@ -244,7 +259,7 @@ async fn feature_is_named(world: &mut World, feature: String, step: &gherkin::St
             scene.lab().await?.end_probes();
             let causes = scene.causes().await;
             let passed = completed.then_some(label.as_str());
-            let check = scene.check("feature named", &["PLT-09"]);
+            let check = Check::new("feature-named", "feature named");
             scene.settle(vec![judge_named(&check, &feature, &causes, passed)])
         })
         .await
@@ -262,7 +277,7 @@ async fn far_end_saw_the_gateway(world: &mut World, step: &gherkin::Step) -> Ste
             }
             let observations = scene.observe().await?;
             let attempts = scene.last_attempts_in(&observations)?;
-            let check = scene.check("gateway in the path", &["PLT-08"]);
+            let check = Check::new("gateway-in-path", "gateway in the path");
             let result = judge_in_path(&check, &attempts, &gateway, &observations);
             scene.settle(vec![result])
         })
@@ -318,7 +333,7 @@ impl Scene {
         let object = self.lab().await?.write_canary(name, &spec).await?;
         self.platform.canary.clone_from(&object);
         let claim = CanaryClaim {
-            check: self.check("canary reconciled", &["PLT-04"]),
+            check: Check::new("canary-reconciled", "canary reconciled"),
             name: format!("{RUNTIME_NAMESPACE}/{name}"),
             object,
         };

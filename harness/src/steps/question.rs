@@ -11,7 +11,6 @@ use crate::evidence::{Event, Recorded};
 use crate::judge::open_question::{answer_whether_it_passes, answer_whether_it_was_cut};
 use crate::judge::{Check, DenialClaim, PermitClaim, RuleExpectation, judge_denial, judge_permit};
 use crate::lab::Probe;
-use crate::requirement::Level;
 use crate::world::{Failure, Scene, Step, World};
 
 /// Label of the one connection that a scenario holds open.
@@ -25,7 +24,7 @@ async fn recorded_whether_it_passes(
 ) -> Step {
     world
         .act(step, async |scene| {
-            scene.record_answers(&question, scene.questions()).await
+            scene.record_answers(&question, "asked").await
         })
         .await
 }
@@ -39,7 +38,7 @@ async fn noted_whether_it_passes(
 ) -> Step {
     world
         .act(step, async |scene| {
-            scene.record_answers(&question, Vec::new()).await
+            scene.record_answers(&question, "noted").await
         })
         .await
 }
@@ -88,11 +87,8 @@ async fn recorded_whether_cut(world: &mut World, step: &gherkin::Step) -> Step {
             let denied_at = denied.sent.map(|sent| sent.at).ok_or_else(|| {
                 Failure::Scenario("no step saw a new connection denied".to_owned())
             })?;
-            let check = Check {
-                name: "open connection after its domain was removed".to_owned(),
-                requirements: scene.questions(),
-                ..Check::default()
-            };
+            let name = "open connection after its domain was removed";
+            let check = Check::of("live-session", name, &session, &observations);
             scene.settle(vec![answer_whether_it_was_cut(&check, &session, denied_at, &observations)])
         })
         .await
@@ -100,7 +96,7 @@ async fn recorded_whether_cut(world: &mut World, step: &gherkin::Step) -> Step {
 
 impl Scene {
     /// Records of each of the last attempts whether it passed, by the evidence of both ends.
-    async fn record_answers(&mut self, question: &str, requirements: Vec<String>) -> Step {
+    async fn record_answers(&mut self, question: &str, kind: &str) -> Step {
         let labels = self.last_attempts()?;
         for label in &labels {
             // A client that nobody answers is waited for by its record.
@@ -111,14 +107,15 @@ impl Scene {
         let mut results = Vec::new();
         for label in labels {
             let attempt = self.attempt(&observations, &label)?;
+            let check = Check::of(kind, format!("asked: {label}"), &attempt, &observations);
             let permit = PermitClaim {
-                check: Check::new("passes", &[]),
+                check: Check::new("passed", "passes"),
                 far_end: self.far_end(&attempt),
                 attempt: attempt.clone(),
                 rule: RuleExpectation::Any,
             };
             let denial = DenialClaim {
-                check: Check::new("blocked", &[]),
+                check: Check::new("blocked", "blocked"),
                 far_end: attempt.target(),
                 attempt,
                 may_hold: BTreeSet::new(),
@@ -126,11 +123,7 @@ impl Scene {
                 control: self.control.clone(),
                 quiet_window: self.context.deadlines.quiet_window,
             };
-            let check = Check {
-                name: format!("asked: {label}"),
-                requirements: requirements.clone(),
-                ..Check::default()
-            };
+
             results.push(answer_whether_it_passes(
                 &check,
                 &format!("{question} ({label})"),
@@ -139,16 +132,5 @@ impl Scene {
             ));
         }
         self.settle(results)
-    }
-
-    /// Of the requirements that the scenario's tags name, the open questions.
-    fn questions(&self) -> Vec<String> {
-        let register = &self.context.requirements;
-        let is_open = |id: &&String| {
-            register
-                .find(id)
-                .is_some_and(|found| found.level == Level::Probe)
-        };
-        self.requirements.iter().filter(is_open).cloned().collect()
     }
 }

@@ -5,8 +5,8 @@ use cucumber::{then, when};
 use jiff::Timestamp;
 
 use crate::evidence::Event;
-use crate::judge::Attempt;
 use crate::judge::replacement::{ReplacementClaim, judge_replacement};
+use crate::judge::{Attempt, Check};
 use crate::lab::replacement::{Replacement, Streamed, Target};
 use crate::world::{Failure, Scene, Step, World};
 
@@ -87,7 +87,7 @@ async fn no_gap(world: &mut World, step: &gherkin::Step) -> Step {
                     .collect()
             };
             let claim = ReplacementClaim {
-                check: scene.check("policies replaced without a gap", &["EGR-49"]),
+                check: Check::new("replaced-without-a-gap", "policies replaced without a gap"),
                 pushes: scene.pushes_since(began),
                 updates: scene.replaced.updates,
                 listed: attempts(&listed)?,

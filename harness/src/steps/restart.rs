@@ -5,7 +5,7 @@ use cucumber::{then, when};
 use jiff::Timestamp;
 
 use crate::evidence::{Event, Measurement};
-use crate::judge::{Attempt, CheckResult, Control, RestartClaim, judge_fail_closed};
+use crate::judge::{Attempt, Check, CheckResult, Control, RestartClaim, judge_fail_closed};
 use crate::lab::Probe;
 use crate::world::{Failure, Scene, Step, World};
 
@@ -95,7 +95,7 @@ async fn stayed_closed(
                 .map(|label| scene.attempt(&observations, label))
                 .collect();
             let claim = RestartClaim {
-                check: scene.check("closed while restarting", &["EGR-38"]),
+                check: Check::new("closed-while-restarting", "closed while restarting"),
                 down: outage.down,
                 up: outage.up,
                 denied: denied?,

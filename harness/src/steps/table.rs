@@ -20,18 +20,7 @@ async fn drawn_flows(
             scene.set_up(|setup| table.settings(setup))?;
             let (context, recorder) = (scene.context.clone(), scene.recorder.clone());
             let lab = scene.lab().await?;
-            let mut results = table.check(&context, &recorder, lab).await?;
-            // A scenario speaks for what its tags name.
-            for result in &mut results {
-                result.requirements = scene.claims(
-                    &result
-                        .requirements
-                        .iter()
-                        .map(String::as_str)
-                        .collect::<Vec<_>>(),
-                );
-            }
-            results.retain(|result| !result.requirements.is_empty());
+            let results = table.check(&context, &recorder, lab).await?;
             scene.drawn = Some(results);
             Ok(())
         })

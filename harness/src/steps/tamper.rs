@@ -7,11 +7,11 @@ use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::verdict::Rule;
-use crate::judge::CheckResult;
 use crate::judge::model::DENY_RULE;
 use crate::judge::policy_object::{
     OrderTrial, PutBackClaim, answer_added_field, judge_put_back, judge_two_policies,
 };
+use crate::judge::{Check, CheckResult};
 use crate::lab::policies::{is_enforced, state_of};
 use crate::world::{Failure, Scene, Step, World};
 
@@ -92,7 +92,7 @@ async fn field_is_taken_away(world: &mut World, field: String, step: &gherkin::S
             let lab = scene.lab().await?;
             let put_back = lab.await_policy(&before.name_any(), undone).await?;
             let put_back = put_back.as_ref().map(state_of);
-            let check = scene.check(format!("hand-added {field}"), &["EGR-40"]);
+            let check = Check::new("unknown-field", format!("hand-added {field}"));
             let put_back = put_back.as_ref();
             let answer = answer_added_field(&check, &server, DENY_RULE, &field, put_back);
             scene.settle(vec![answer])
@@ -136,7 +136,7 @@ async fn order_decides_nothing(world: &mut World, step: &gherkin::Step) -> Step 
             let trials = scene.life.trials.take().ok_or_else(|| {
                 Failure::Scenario("no step before this one adds a second policy".to_owned())
             })?;
-            let check = scene.check("two policies for one Pod", &["EGR-43"]);
+            let check = Check::new("two-policies", "two policies for one Pod");
             let Trials {
                 server,
                 host,
@@ -167,7 +167,7 @@ impl Scene {
         let back = self.lab().await?.await_policy(&name, is_back).await?;
         let after_the_bound = self.lab().await?.policy_now(&name).await?;
         Ok(judge_put_back(&PutBackClaim {
-            check: self.check("policy put back", &["EGR-39"]),
+            check: Check::new("policy-put-back", "policy put back"),
             server: server.to_owned(),
             back: back.as_ref().map(state_of),
             after_the_bound: after_the_bound.as_ref().map(state_of),

@@ -9,7 +9,7 @@ use super::verdict::Rule;
 use crate::judge::compensated::judge_denial_or_finding;
 use crate::judge::default_action::judge_default_action_rule;
 use crate::judge::server_name::judge_no_server_name;
-use crate::judge::{DenialClaim, PermitClaim, RuleExpectation, judge_permit};
+use crate::judge::{Check, DenialClaim, PermitClaim, RuleExpectation, judge_permit};
 use crate::lab::{self, Probe, Question};
 use crate::world::{Failure, Scene, Step, World};
 
@@ -93,7 +93,12 @@ async fn api_server_answers(world: &mut World, permits: String, step: &gherkin::
             let observations = scene.observe().await?;
             let attempt = scene.attempt(&observations, &label)?;
             let rule = scene.tier_one_rule(&permits)?;
-            let check = scene.check(format!("no server name: {label}"), &["EGR-21"]);
+            let check = Check::of(
+                "no-server-name",
+                format!("no server name: {label}"),
+                &attempt,
+                &observations,
+            );
             let nameless = judge_no_server_name(&check, &attempt);
             let mut results = scene.judge_passed_by(attempt, &far_end, rule).await?;
             results.push(nameless);
@@ -112,7 +117,7 @@ async fn default_action_stands_alone(world: &mut World, step: &gherkin::Step) ->
                 ));
             }
             let stated = scene.lab().await?.ask_platform(Question::default()).await;
-            let check = scene.check("default action in POST_RULES", &["EGR-19"]);
+            let check = Check::new("default-action-rule", "default action in POST_RULES");
             scene.settle(vec![judge_default_action_rule(&check, &stated)])
         })
         .await
@@ -176,7 +181,12 @@ async fn node_requests_pass(world: &mut World, permits: String, step: &gherkin::
             for label in labels {
                 let attempt = scene.attempt(&observations, &label)?;
                 let claim = PermitClaim {
-                    check: scene.check(format!("passed: {label}"), &["EGR-23"]),
+                    check: Check::of(
+                        "passed",
+                        format!("passed: {label}"),
+                        &attempt,
+                        &observations,
+                    ),
                     far_end: scene.far_end(&attempt),
                     attempt,
                     rule: scene.tier_one_rule(&permits)?,
@@ -241,7 +251,12 @@ async fn blocked_or_finding(
             let observations = scene.observe_quiet(std::slice::from_ref(&label)).await?;
             let attempt = scene.attempt(&observations, &label)?;
             let claim = DenialClaim {
-                check: scene.check(format!("blocked: {label}"), &["EGR-24"]),
+                check: Check::of(
+                    "blocked-or-residual",
+                    format!("blocked: {label}"),
+                    &attempt,
+                    &observations,
+                ),
                 far_end: attempt.target(),
                 attempt,
                 may_hold: BTreeSet::new(),

@@ -13,8 +13,8 @@ use crate::evidence::{Event, Recorded};
 use crate::judge::attack::{Announced, SECOND_TRY, judge_attack, missing_phases};
 use crate::judge::tool_call::{judge_call, judge_stored};
 use crate::judge::{
-    Attempt, CheckResult, ClientOutcome, ClientResult, Control, Exchange, Observations, Protocol,
-    RuleExpectation, Sent, SpreadClaim, judge_spread,
+    Attempt, Check, CheckResult, ClientOutcome, ClientResult, Control, Exchange, Observations,
+    Protocol, RuleExpectation, Sent, SpreadClaim, judge_spread,
 };
 use crate::world::{Failure, Scene, Step, World};
 
@@ -80,7 +80,7 @@ async fn call_succeeds(world: &mut World, step: &gherkin::Step) -> Step {
                     _ => None,
                 });
             let call = call.ok_or_else(|| Failure::Scenario("no step called a tool".to_owned()))?;
-            let check = scene.check("tool call succeeds", &["EGR-03"]);
+            let check = Check::new("tool-call", "tool call succeeds");
             scene.settle(vec![judge_call(&check, &call)])
         })
         .await
@@ -116,13 +116,18 @@ async fn ehr_holds_record(world: &mut World, host: String, step: &gherkin::Step)
                 result: tool_result(scene.recorder.events().iter().map(AsRef::as_ref)),
             };
             let stored = scene.lab().await?.far_ends().records_holding(&canary);
+            let check = Check::of(
+                "record-stored",
+                "EHR holds the record",
+                &attempt,
+                &observations,
+            );
             let mut results = scene.judge_passed(attempt.clone(), &host).await?;
             // The call that the attack rides on is its control: same Pod, same moment, and it got through.
             if results.first().is_some_and(CheckResult::passed) {
                 let far_end = host.clone();
                 scene.control = Some(Control { attempt, far_end });
             }
-            let check = scene.check("EHR holds the record", &["EGR-01", "EGR-03"]);
             results.insert(0, judge_stored(&check, &host, stored, succeeded));
             scene.permit_log = results.pop();
             scene.settle(results)
@@ -176,7 +181,7 @@ async fn canary_nowhere_else(world: &mut World, host: String, step: &gherkin::St
                 .ok_or_else(|| Failure::Scenario("no step sent a record".to_owned()))?;
             let observations = scene.observe().await?;
             let claim = SpreadClaim {
-                check: scene.check("canary stays where it may be", &["EGR-02", "EGR-03"]),
+                check: Check::new("spread", "canary stays where it may be"),
                 canary,
                 only_at: BTreeSet::from([host]),
                 quiet_window: scene.context.deadlines.quiet_window,
@@ -205,7 +210,7 @@ impl Scene {
         };
         self.lab().await?.saw(what, deadline, over).await?;
         let events = self.recorder.events();
-        let check = self.check(format!("attack on {host}"), &[]);
+        let check = Check::new("attack", format!("attack on {host}"));
         let attack = judge_attack(&check, host, phases, &announced(&events, host));
         let expected: Vec<_> = attempts_to(&events, host)
             .map(|(label, sent_at)| (label.to_owned(), by(sent_at)))

@@ -82,7 +82,7 @@ async fn not_restarted(world: &mut World, server: String, step: &gherkin::Step) 
             let known = scene.lab().await?.server(&server)?.clone();
             let now = scene.lab().await?.pod_of(&known.id).await?;
             let restarts = scene.lab().await?.restarts(&now).await?;
-            let check = scene.check("same Pod, no restart", &["EGR-25", "EGR-26"]);
+            let check = Check::new("same-pod", "same Pod, no restart");
             let result = judge_same_pod(&check, &server, &known.pod, &now, restarts);
             scene.settle(vec![result])
         })
@@ -107,13 +107,13 @@ impl Scene {
         })
         .await?;
         let (proof, effective_at) = self.prove(&label, server, reachable, completed).await?;
-        let id = if reachable { "EGR-25" } else { "EGR-26" };
+        let kind = if reachable {
+            "becomes-reachable"
+        } else {
+            "stops-being-reachable"
+        };
         let claim = UpdateClaim {
-            check: Check {
-                name: format!("update enforced: {}", change.words),
-                requirements: self.claims(&[id, "EGR-36", "EGR-37"]),
-                ..Check::default()
-            },
+            check: Check::new(kind, format!("update enforced: {}", change.words)),
             change: change.words,
             changed_at: change.accepted,
             effective_at,

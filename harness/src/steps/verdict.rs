@@ -1,7 +1,4 @@
 //! Shared by the Then steps: waits for what can be waited for, watches the quiet window, asks the judge.
-//!
-//! Which requirements a check speaks for is decided here once: a kind of check can show certain requirements, and it
-//! shows those of them that the scenario's tags name.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,23 +14,6 @@ use crate::judge::{
 use crate::lab;
 use crate::system::await_::{Look, look_until};
 use crate::world::{Failure, Scene, Step};
-
-/// Requirements that a blocked attempt can show.
-const DENIED: &[&str] = &[
-    "AUT-08", "AUT-12", "EGR-02", "EGR-03", "EGR-08", "EGR-10", "EGR-11", "EGR-12", "EGR-13",
-    "EGR-14", "EGR-17", "EGR-18", "EGR-19", "EGR-20", "EGR-21", "EGR-22", "EGR-24", "EGR-28",
-    "EGR-29", "EGR-30", "EGR-31", "EGR-36", "EGR-37", "EGR-39", "EGR-42", "EGR-51", "EGR-52",
-    "PLT-08",
-];
-/// Requirements that a completed request can show.
-const PERMITTED: &[&str] = &[
-    "AUT-08", "AUT-12", "EGR-01", "EGR-03", "EGR-07", "EGR-15", "EGR-18", "EGR-20", "EGR-21",
-    "EGR-22", "EGR-23", "EGR-28", "EGR-29", "EGR-30", "EGR-31", "EGR-36", "EGR-37", "EGR-42",
-    "EGR-51", "EGR-52", "PLT-08",
-];
-const DENIAL_LOGGED: [&str; 1] = ["EGR-04"];
-const PERMIT_LOGGED: [&str; 1] = ["EGR-06"];
-const TRACEABLE: [&str; 1] = ["EGR-05"];
 
 /// The rules that must decide, by the words that features have for them.
 pub(super) struct Rule;
@@ -58,14 +38,6 @@ impl Rule {
 }
 
 impl Scene {
-    pub(super) fn check(&self, name: impl Into<String>, can_show: &[&str]) -> Check {
-        Check {
-            name: name.into(),
-            requirements: self.claims(can_show),
-            ..Check::default()
-        }
-    }
-
     /// Everything observed up to now. Captures are brought up to date first.
     ///
     /// # Errors
@@ -200,7 +172,13 @@ impl Scene {
         observations: &Observations,
     ) -> CheckResult {
         let claim = DenialClaim {
-            check: self.check(format!("blocked: {}", attempt.label), DENIED),
+            check: Check::of(
+                "blocked",
+                format!("blocked: {}", attempt.label),
+                attempt,
+                observations,
+            )
+            .by(rule),
             far_end: attempt.target(),
             attempt: attempt.clone(),
             may_hold,
@@ -218,15 +196,19 @@ impl Scene {
         observations: &Observations,
     ) -> CheckResult {
         let claim = TraceClaim {
-            check: self.check(format!("traceable: {}", attempt.label), &TRACEABLE),
+            check: Check::of(
+                "traceable",
+                format!("traceable: {}", attempt.label),
+                &attempt,
+                observations,
+            ),
             attempt,
             server: server.to_owned(),
         };
         judge_traceable(&claim, observations)
     }
 
-    /// Judges that the last request passed and is logged, and takes it as the control of the denials after it. A control
-    /// shows no requirement.
+    /// Judges that the last request passed and is logged, and takes it as the control of the denials after it.
     ///
     /// # Errors
     /// When it did not pass, or the system can't be reached.
@@ -237,10 +219,8 @@ impl Scene {
         let attempt = self.attempt(&observations, &label)?;
         let far_end = self.far_end(&attempt);
         let mut results = self.judge_passed(attempt.clone(), &far_end).await?;
-        for (result, kind) in results.iter_mut().zip(["control", "control-logged"]) {
+        for result in &mut results {
             result.check = format!("control {}", result.check);
-            result.kind = kind.to_owned();
-            result.requirements.clear();
         }
         self.settle(results)?;
         self.control = Some(Control { attempt, far_end });
@@ -297,7 +277,13 @@ impl Scene {
             .await?;
         let observations = self.observe().await?;
         let claim = PermitClaim {
-            check: self.check(format!("passed: {}", attempt.label), PERMITTED),
+            check: Check::of(
+                "passed",
+                format!("passed: {}", attempt.label),
+                &attempt,
+                &observations,
+            )
+            .by(&rule),
             attempt: attempt.clone(),
             far_end: far_end.to_owned(),
             rule: rule.clone(),
@@ -345,7 +331,13 @@ impl Scene {
         for attempt in attempts {
             let far_end = self.far_end(&attempt);
             let claim = PermitClaim {
-                check: self.check(format!("passed: {}", attempt.label), PERMITTED),
+                check: Check::of(
+                    "passed",
+                    format!("passed: {}", attempt.label),
+                    &attempt,
+                    &observations,
+                )
+                .by(rule),
                 attempt: attempt.clone(),
                 far_end,
                 rule: rule.clone(),
@@ -399,12 +391,12 @@ impl Scene {
         rule: RuleExpectation,
         observations: &Observations,
     ) -> CheckResult {
-        let can_show: &[&str] = if action == Action::Deny {
-            &DENIAL_LOGGED
-        } else {
-            &PERMIT_LOGGED
+        let kind = match action {
+            Action::Deny => "denial-logged",
+            _ => "permit-logged",
         };
-        let check = self.check(format!("logged: {}", attempt.label), can_show);
+        let name = format!("logged: {}", attempt.label);
+        let check = Check::of(kind, name, &attempt, observations).by(&rule);
         judge_logged(
             &LogClaim {
                 check,

@@ -24,7 +24,10 @@ impl Scene {
         let unsettled = std::mem::take(unsettled.unwrap_or_else(PoisonError::into_inner));
         if !unsettled.is_empty() {
             let causes = self.causes().await;
-            let first = self.record(named(&causes, unsettled));
+            let first = match self.claimed(named(&causes, unsettled)) {
+                Ok(results) => self.record(results),
+                Err(unknown) => return Err(Failure::Scenario(unknown.to_string())),
+            };
             return match (result, first) {
                 (Ok(()) | Err(Failure::Check(_)), Some(first)) => {
                     Err(Failure::Check(Box::new(first)))
@@ -43,7 +46,11 @@ impl Scene {
             result.reasons.push(failure.to_string());
             result
         });
-        match self.record(results.collect()) {
+        let results = match self.claimed(results.collect()) {
+            Ok(results) => results,
+            Err(unknown) => return Err(Failure::Scenario(unknown.to_string())),
+        };
+        match self.record(results) {
             Some(first) => Err(Failure::Check(Box::new(first))),
             None => Err(failure),
         }

@@ -3,7 +3,7 @@
 use super::super::observe;
 use super::*;
 use crate::evidence::Action;
-use crate::judge::{Exchange, PodFact, Protocol, RuleRef, Seen, Sent};
+use crate::judge::{Check, Exchange, PodFact, Protocol, RuleRef, Seen, Sent};
 use crate::outcome::Outcome;
 
 const LOG_LINE: &str = r#"<153>x GW-a-203.0.113.9-sink traffic_server[1]: {"action":"Deny","src":"10.244.0.12","src_port":40112,"dest":"192.0.2.66","dest_port":443,"proto":"TCP","enforced":true,"sni_hostname":"collect.test","decided_by":"0f6a2c1e-1111-4222-8333-444455556666","session_stage":"start","session_start":1780395309000000000,"timestamp":1780395309}"#;
@@ -69,13 +69,15 @@ fn a_folder_reads_back_as_what_was_recorded() {
         namespace: "obot-mcp".to_owned(),
         name: "pod".to_owned(),
     });
-    recorder.check(CheckResult::stated(
-        "c",
-        &["EGR-01"],
-        Outcome::Passed,
-        "it holds",
-        "seen",
-    ));
+    recorder.check(
+        CheckResult::stated(
+            Check::new("blocked", "c"),
+            Outcome::Passed,
+            "it holds",
+            "seen",
+        )
+        .showing(&["EGR-01"]),
+    );
     recorder.health().unwrap();
 
     let folder = recorder.folder();

@@ -8,7 +8,7 @@ use super::*;
 use crate::outcome::Outcome;
 
 fn check() -> Check {
-    Check::new("a check", &["AUT-01"])
+    Check::new("blocked", "a check")
 }
 
 fn answer(status: u16, body: &str) -> Answer {

@@ -14,6 +14,7 @@ use super::path::{Bypass, bypass};
 use super::settings::RECORDS_ARRIVE;
 use super::{ANSWERS, Stated, entries, list, permits};
 use crate::evidence::{Action, folder};
+use crate::facts::Aspect;
 use crate::judge::finding::Finding;
 use crate::judge::masquerade::{self, Masquerade};
 use crate::judge::{Bearing, Check, CheckResult, EvidenceLine, Observations, Seen, correlate};
@@ -169,18 +170,36 @@ fn default_action(stated: &Stated, known: &Known, observations: &Observations) -
     Some(Cause::DefaultActionPermits { seen })
 }
 
+/// Kinds of checks that judge a prerequisite by itself: no other prerequisite explains them away.
+const PREREQUISITES: [&str; 14] = [
+    "pod-addresses",
+    "types-installed",
+    "cluster-registered",
+    "canary-reconciled",
+    "canary-gone",
+    "groups",
+    "tier-one-permits",
+    "default-action-set",
+    "remote-syslog",
+    "copilot-known",
+    "copilot-record",
+    "features-on",
+    "feature-named",
+    "gateway-in-path",
+];
+
 impl Cause {
-    /// The requirement that it breaks.
+    /// The prerequisite that is not met, as claims call it.
     #[must_use]
-    pub fn requirement(&self) -> &'static str {
+    pub fn prerequisite(&self) -> &'static str {
         match self {
-            Self::Masquerade(_) => "PLT-01",
-            Self::TypesMissing(_) => "PLT-02",
-            Self::NotRegistered | Self::NotOnboarded { .. } => "PLT-04",
-            Self::PermitsLost(_) => "PLT-06",
-            Self::GatewayBypassed { .. } => "PLT-08",
-            Self::FeaturesOff(_) => "PLT-09",
-            Self::DefaultActionPermits { .. } => "EGR-19",
+            Self::Masquerade(_) => "pod-addresses",
+            Self::TypesMissing(_) => "types",
+            Self::NotRegistered | Self::NotOnboarded { .. } => "onboarding",
+            Self::PermitsLost(_) => "tier-one-permits",
+            Self::GatewayBypassed { .. } => "gateway-in-path",
+            Self::FeaturesOff(_) => "features",
+            Self::DefaultActionPermits { .. } => "default-action",
         }
     }
 
@@ -314,8 +333,9 @@ impl Cause {
             Self::Masquerade(masquerade) => format!("{} ({})", self.in_words(), masquerade.record),
             _ => self.in_words(),
         };
-        let id = [self.requirement()];
-        CheckResult::stated(check, &id, Outcome::Failed, expected, found)
+        let check =
+            Check::new("prerequisite", check).with(Aspect::Prerequisite, self.prerequisite());
+        CheckResult::stated(check, Outcome::Failed, expected, found)
     }
 }
 
@@ -399,8 +419,7 @@ fn explain(result: &mut CheckResult, causes: &[Cause]) {
 }
 
 fn is_about_a_prerequisite(result: &CheckResult) -> bool {
-    let ids = &result.requirements;
-    !ids.is_empty() && ids.iter().all(|id| id.starts_with("PLT-"))
+    PREREQUISITES.contains(&result.kind.as_str())
 }
 
 /// Whether a result failed for want of a record that cannot exist: where the gateway sees a node in the place of a Pod,

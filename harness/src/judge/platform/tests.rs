@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::cause::{Cause, Known, causes, judge_named, named};
 use super::*;
+use crate::facts::Aspect;
 use crate::judge::{Check, CheckResult, Observations};
 use crate::outcome::Outcome;
 use crate::scenario_data::platform::{Design, Platform};
@@ -76,7 +77,7 @@ fn as_designed() -> Stated {
 type Judge = fn(&Check, &Design, &Stated) -> CheckResult;
 
 fn judged(judge: Judge, stated: &Stated) -> CheckResult {
-    judge(&Check::new("c", &["PLT-05"]), &design(), stated)
+    judge(&Check::new("blocked", "c"), &design(), stated)
 }
 
 /// The part of an answer that a JSON pointer names, changed.
@@ -284,7 +285,7 @@ fn answered_by(answer: Value) -> Stated {
 
 #[test]
 fn an_unexpected_answer_says_nothing_about_a_canary() {
-    let check = Check::new("c", &["PLT-04"]);
+    let check = Check::new("blocked", "c");
     let claim = CanaryClaim {
         check: check.clone(),
         name: "obot-mcp/canary".to_owned(),
@@ -344,7 +345,7 @@ fn a_canary_is_reconciled(#[case] place: &str, #[case] value: Value, #[case] exp
     let mut object = canary();
     *object.pointer_mut(place).unwrap() = value;
     let claim = CanaryClaim {
-        check: Check::new("c", &["PLT-04"]),
+        check: Check::new("blocked", "c"),
         name: "obot-mcp/canary".to_owned(),
         object: Some(object),
     };
@@ -354,7 +355,7 @@ fn a_canary_is_reconciled(#[case] place: &str, #[case] value: Value, #[case] exp
 
 #[test]
 fn a_canary_is_gone_when_nothing_of_it_is_listed() {
-    let check = Check::new("c", &["PLT-04"]);
+    let check = Check::new("blocked", "c");
     assert_eq!(
         judge_gone(&check, &canary(), &as_designed()).outcome,
         Outcome::Failed
@@ -403,18 +404,18 @@ fn nothing_is_named_where_all_is_as_designed_or_nobody_said_what_was_asked() {
 }
 
 #[rstest]
-#[case::types(|stated: &mut Stated| stated.types = Seen::Read(Vec::new()), "PLT-02", "types are not installed")]
-#[case::features(|stated: &mut Stated| stated.features = Seen::Read([("k8s".to_owned(), false)].into()), "PLT-09", "k8s is off on the firewall's controller")]
-#[case::unregistered(|stated: &mut Stated| stated.clusters = Seen::Read(json!([])), "PLT-04", "does not know it")]
-#[case::another_registered(|stated: &mut Stated| with(&mut stated.clusters, "/0/cluster_id", json!("another")), "PLT-04", "does not know it")]
-#[case::unwatched(|stated: &mut Stated| stated.policies = Seen::Read(vec![json!({"metadata": {"namespace": "n", "name": "p"}})]), "PLT-04", "the status of n/p is empty")]
-#[case::default_action(|stated: &mut Stated| with(&mut stated.default_action, "/action", json!("PERMIT")), "EGR-19", "the default action permits")]
-#[case::list(|stated: &mut Stated| stated.policy_list = Seen::Read(json!({"policies": []})), "PLT-06", "has lost allow-api-server")]
-#[case::monitored(|stated: &mut Stated| with(&mut stated.policy_list, "/policies/2", json!({"name": "allow-api-server", "enforcement": "MONITOR"})), "PLT-06", "has lost allow-api-server (enforcement MONITOR, watch true)")]
-#[case::disabled(|stated: &mut Stated| with(&mut stated.policy_list, "/policies/2", json!({"name": "allow-api-server", "enforcement": "DISABLE"})), "PLT-06", "has lost allow-api-server (enforcement DISABLE")]
+#[case::types(|stated: &mut Stated| stated.types = Seen::Read(Vec::new()), "types", "types are not installed")]
+#[case::features(|stated: &mut Stated| stated.features = Seen::Read([("k8s".to_owned(), false)].into()), "features", "k8s is off on the firewall's controller")]
+#[case::unregistered(|stated: &mut Stated| stated.clusters = Seen::Read(json!([])), "onboarding", "does not know it")]
+#[case::another_registered(|stated: &mut Stated| with(&mut stated.clusters, "/0/cluster_id", json!("another")), "onboarding", "does not know it")]
+#[case::unwatched(|stated: &mut Stated| stated.policies = Seen::Read(vec![json!({"metadata": {"namespace": "n", "name": "p"}})]), "onboarding", "the status of n/p is empty")]
+#[case::default_action(|stated: &mut Stated| with(&mut stated.default_action, "/action", json!("PERMIT")), "default-action", "the default action permits")]
+#[case::list(|stated: &mut Stated| stated.policy_list = Seen::Read(json!({"policies": []})), "tier-one-permits", "has lost allow-api-server")]
+#[case::monitored(|stated: &mut Stated| with(&mut stated.policy_list, "/policies/2", json!({"name": "allow-api-server", "enforcement": "MONITOR"})), "tier-one-permits", "has lost allow-api-server (enforcement MONITOR, watch true)")]
+#[case::disabled(|stated: &mut Stated| with(&mut stated.policy_list, "/policies/2", json!({"name": "allow-api-server", "enforcement": "DISABLE"})), "tier-one-permits", "has lost allow-api-server (enforcement DISABLE")]
 fn each_cause_is_named(
     #[case] breaks: fn(&mut Stated),
-    #[case] requirement: &str,
+    #[case] prerequisite: &str,
     #[case] says: &str,
 ) {
     let mut stated = as_designed();
@@ -423,12 +424,30 @@ fn each_cause_is_named(
     let [cause] = found.as_slice() else {
         panic!("{found:?}")
     };
-    assert_eq!(cause.requirement(), requirement);
+    assert_eq!(cause.prerequisite(), prerequisite);
     assert!(cause.in_words().contains(says), "{}", cause.in_words());
 
-    let blamed = CheckResult::stated("passed: a", &["EGR-01"], Outcome::Failed, "x", "no answer");
-    let passed = CheckResult::stated("passed: b", &["EGR-01"], Outcome::Passed, "x", "answered");
-    let own = CheckResult::stated("features", &["PLT-09"], Outcome::Failed, "x", "k8s is off");
+    let blamed = CheckResult::stated(
+        Check::new("blocked", "passed: a"),
+        Outcome::Failed,
+        "x",
+        "no answer",
+    )
+    .showing(&["EGR-01"]);
+    let passed = CheckResult::stated(
+        Check::new("blocked", "passed: b"),
+        Outcome::Passed,
+        "x",
+        "answered",
+    )
+    .showing(&["EGR-01"]);
+    let own = CheckResult::stated(
+        Check::new("features-on", "features"),
+        Outcome::Failed,
+        "x",
+        "k8s is off",
+    )
+    .showing(&["PLT-09"]);
     let results = named(&found, vec![blamed, passed.clone(), own]);
     let outcomes: Vec<Outcome> = results.iter().map(|result| result.outcome).collect();
     let expected = [
@@ -438,7 +457,7 @@ fn each_cause_is_named(
         Outcome::Failed,
     ];
     assert_eq!(outcomes, expected);
-    assert_eq!(results[0].requirements, [requirement]);
+    assert_eq!(results[0].about[&Aspect::Prerequisite], prerequisite);
     assert_eq!(results[2], passed);
     for result in [&results[1], &results[3]] {
         assert_eq!(result.reasons[0], cause.in_words());
@@ -459,7 +478,7 @@ fn a_feature_that_is_off_has_to_be_named(
     #[case] expected: Outcome,
     #[case] says: &str,
 ) {
-    let check = Check::new("c", &["PLT-09"]);
+    let check = Check::new("blocked", "c");
     let result = judge_named(&check, "k8s", &causes, passed);
     assert_eq!(result.outcome, expected, "{result}");
     let mut lines = result.evidence.iter();

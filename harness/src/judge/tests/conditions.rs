@@ -24,7 +24,7 @@ fn masqueraded() -> Observations {
 }
 
 fn check() -> Check {
-    Check::new("c", &["EGR-41"])
+    Check::new("blocked", "c")
 }
 
 #[test]
@@ -76,7 +76,13 @@ fn the_nodes_own_requests_are_no_masquerade() {
 fn under_the_condition_the_policy_is_not_blamed_but_a_leak_stays_one() {
     let found = masquerade(&masqueraded()).unwrap();
     let failed = |check: &str| {
-        CheckResult::stated(check, &["EGR-01"], Outcome::Failed, "x", "nothing arrived")
+        CheckResult::stated(
+            Check::new("blocked", check),
+            Outcome::Failed,
+            "x",
+            "nothing arrived",
+        )
+        .showing(&["EGR-01"])
     };
     let mut leak = failed("blocked: b");
     leak.evidence.push(EvidenceLine {
@@ -87,14 +93,14 @@ fn under_the_condition_the_policy_is_not_blamed_but_a_leak_stays_one() {
     let named = named(&[Cause::Masquerade(found)], vec![failed("passed: a"), leak]);
     let outcomes: Vec<_> = named
         .iter()
-        .map(|result| (result.requirements[0].as_str(), result.outcome))
+        .map(|result| (result.kind.as_str(), result.outcome))
         .collect();
     assert_eq!(
         outcomes,
         [
-            ("PLT-01", Outcome::Failed),
-            ("EGR-01", Outcome::Inconclusive),
-            ("EGR-01", Outcome::Failed)
+            ("prerequisite", Outcome::Failed),
+            ("blocked", Outcome::Inconclusive),
+            ("blocked", Outcome::Failed)
         ]
     );
     assert!(
@@ -134,7 +140,7 @@ fn a_record_reaches_copilot_or_not(
         Some(false) => Seen::Read(GatewayLog::default()),
         None => Seen::NotVisible,
     };
-    let check = Check::new("c", &["PLT-07"]);
+    let check = Check::new("blocked", "c");
     let result = judge_reaches_copilot(&check, &[permitted()], &observations);
     assert_eq!(result.outcome, expected, "{result}");
     assert!(
@@ -158,14 +164,20 @@ fn a_record_that_cannot_exist_is_not_missed_at_copilot(
     #[case] cause: Cause,
     #[case] expected: Outcome,
 ) {
-    let check = Check::new("c", &["PLT-07"]);
+    let check = Check::new("copilot-record", "c");
     let mut unseen = masqueraded();
     unseen.copilot = Seen::Read(GatewayLog::default());
     let mut lost = scene();
     lost.copilot = Seen::Read(GatewayLog::default());
     let results = [&unseen, &lost]
         .map(|observations| judge_reaches_copilot(&check, &[permitted()], observations));
-    let own = CheckResult::stated("c", &["PLT-07"], Outcome::Failed, "x", "none on index 9");
+    let own = CheckResult::stated(
+        Check::new("remote-syslog", "c"),
+        Outcome::Failed,
+        "x",
+        "none on index 9",
+    )
+    .showing(&["PLT-07"]);
     let [unseen, lost] = results;
     let named = named(std::slice::from_ref(&cause), vec![unseen, lost, own]);
     let outcomes: Vec<_> = named.iter().map(|result| result.outcome).collect();
@@ -182,7 +194,7 @@ fn a_record_that_cannot_exist_is_not_missed_at_copilot(
 #[test]
 fn a_far_end_that_sees_a_pod_shows_that_the_gateway_is_not_in_the_path() {
     let gateway = BTreeSet::from([std::net::IpAddr::from([203, 0, 113, 9])]);
-    let check = Check::new("c", &["PLT-08"]);
+    let check = Check::new("blocked", "c");
     assert_eq!(bypass(&gateway, &scene()), None);
     let result = judge_in_path(&check, &[permitted()], &gateway, &scene());
     assert_eq!(result.outcome, Outcome::Passed, "{result}");
@@ -236,7 +248,7 @@ fn answers_rest_on_proof(
     #[case] outcome: Outcome,
     #[case] says: &str,
 ) {
-    let judged = |outcome| CheckResult::stated("c", &[], outcome, "x", "y");
+    let judged = |outcome| CheckResult::stated(Check::new("blocked", "c"), outcome, "x", "y");
     let result = answer_whether_it_passes(&check(), "q?", &judged(permit), &judged(denial));
     assert_eq!(result.outcome, outcome);
     assert!(result.reasons[0].starts_with(says), "{result}");

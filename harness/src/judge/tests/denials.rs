@@ -23,7 +23,7 @@ fn a_whole_denial_passes_and_says_what_proves_it() {
       - the client's own result: connection closed without an answer [events.jsonl]
       - gateway log: DENY 10.244.0.12:40112 -> 192.0.2.66:443 sni=collect.pkg-telemetry.test rule=deny-all-external (server ehr-sync) [gateway.log]
     ");
-    assert_eq!(result.requirements, ["EGR-02", "EGR-03"]);
+    assert_eq!(result.kind, "blocked");
     assert_eq!(result.measured[0].micros, 12_000);
 }
 

@@ -11,7 +11,7 @@ type RestartChange = fn(&mut RestartClaim, &mut Observations);
 /// The policy came at 100 ms, the address at 200 ms, the Pod's first packet at 1001 ms.
 fn governed(change: GovernedChange) -> CheckResult {
     let mut claim = GovernedClaim {
-        check: Check::new("governed", &["EGR-33"]),
+        check: Check::new("blocked", "governed"),
         pod: pod(),
         not_before: at(0),
         policy_at: Some(at(100)),
@@ -110,7 +110,7 @@ fn restart(change: RestartChange) -> CheckResult {
         })
     };
     let mut claim = RestartClaim {
-        check: Check::new("closed", &["EGR-38"]),
+        check: Check::new("blocked", "closed"),
         down: at(2000),
         up: at(3000),
         denied,

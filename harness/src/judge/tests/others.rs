@@ -5,7 +5,7 @@ use crate::outcome::Outcome;
 
 fn log_claim() -> LogClaim {
     LogClaim {
-        check: Check::new("denial-logged", &["EGR-04"]),
+        check: Check::new("blocked", "denial-logged"),
         attempt: attack(),
         action: Action::Deny,
         rule: denial_claim().rule,
@@ -73,7 +73,7 @@ fn a_denial_leads_to_the_server(
     #[case] found: &str,
 ) {
     let claim = TraceClaim {
-        check: Check::new("denial-traced", &["EGR-05"]),
+        check: Check::new("blocked", "denial-traced"),
         attempt: attack(),
         server: "ehr-sync".to_owned(),
     };
@@ -110,7 +110,7 @@ fn a_request_passes(
     #[case] outcome: Outcome,
 ) {
     let mut claim = PermitClaim {
-        check: Check::new("ehr-passes", &["EGR-01"]),
+        check: Check::new("blocked", "ehr-passes"),
         attempt: permitted(),
         far_end: EHR.to_owned(),
         rule: RuleExpectation::Named {
@@ -140,7 +140,7 @@ fn a_canary_is_where_it_may_be(
     #[case] found: &str,
 ) {
     let claim = SpreadClaim {
-        check: Check::new("record-confined", &["EGR-03"]),
+        check: Check::new("blocked", "record-confined"),
         canary: CONTROL_CANARY.to_owned(),
         only_at: BTreeSet::from([EHR.to_owned()]),
         quiet_window: Duration::from_millis(20),
@@ -160,11 +160,16 @@ fn a_canary_is_where_it_may_be(
 
 fn update_claim() -> UpdateClaim {
     UpdateClaim {
-        check: Check::new("update-enforced", &["EGR-25"]),
+        check: Check::new("blocked", "update-enforced"),
         change: "api.test was added to the list of weather".to_owned(),
         changed_at: at(0),
         effective_at: Some(at(730)),
-        proof: CheckResult::stated("proof", &[], Outcome::Passed, "it passes", "it passed"),
+        proof: CheckResult::stated(
+            Check::new("blocked", "proof"),
+            Outcome::Passed,
+            "it passes",
+            "it passed",
+        ),
         bound: Duration::from_secs(10),
         pod_before: pod(),
         pod_after: pod(),
@@ -178,8 +183,8 @@ fn update_claim() -> UpdateClaim {
 #[case::never_with_a_broken_control(|claim: &mut UpdateClaim| { claim.effective_at = None; claim.proof.outcome = Outcome::Inconclusive; claim.proof.control_broken = true; }, Outcome::Inconclusive)]
 #[case::restarted(|claim: &mut UpdateClaim| claim.pod_after.name = "ms1abcde-other".into(), Outcome::Failed)]
 #[case::restarted_under_its_name(|claim: &mut UpdateClaim| claim.pod_after.since = at(5), Outcome::Failed)]
-#[case::proof_failed(|claim: &mut UpdateClaim| claim.proof = CheckResult::stated("proof", &[], Outcome::Failed, "x", "it did not"), Outcome::Failed)]
-#[case::proof_open(|claim: &mut UpdateClaim| claim.proof = CheckResult::stated("proof", &[], Outcome::Inconclusive, "x", "unclear"), Outcome::Inconclusive)]
+#[case::proof_failed(|claim: &mut UpdateClaim| claim.proof = CheckResult::stated(Check::new("blocked", "proof"), Outcome::Failed, "x", "it did not"), Outcome::Failed)]
+#[case::proof_open(|claim: &mut UpdateClaim| claim.proof = CheckResult::stated(Check::new("blocked", "proof"), Outcome::Inconclusive, "x", "unclear"), Outcome::Inconclusive)]
 fn an_update_takes_effect(#[case] change: fn(&mut UpdateClaim), #[case] outcome: Outcome) {
     let mut claim = update_claim();
     change(&mut claim);
