@@ -98,6 +98,18 @@ Feature: Only TCP 443, and only listed names
     When a packet of IP protocol 132 leaves the pod of "portal" for "evil-stolaf-hospital.test"
     Then the request is blocked by the rule "deny-all-external" of "portal"
 
+  # A filter that reads ports from whole packets alone can be passed by what hides them.
+  @EGR-02 @EGR-04
+  Scenario: Fragments, source routes and data in a SYN leave no pod that has a policy
+    When the pod of "portal" requests "https://api.weather-service.test/"
+    Then the request completes and the gateway logged the permit
+    When a fragmented datagram leaves the pod of "portal" for "drop.attacker-direct.test"
+    Then the request is blocked by the rule "deny-all-external" of "portal"
+    When a datagram with a source route leaves the pod of "portal" for "drop.attacker-direct.test"
+    Then the request is blocked by the rule "deny-all-external" of "portal"
+    When a SYN with data leaves the pod of "portal" for "drop.attacker-direct.test"
+    Then the request is blocked by the rule "deny-all-external" of "portal"
+
   @EGR-02 @EGR-04 @EGR-20
   Scenario: An address without a listed name is no destination
     When the pod of "portal" requests "https://api.weather-service.test/"
