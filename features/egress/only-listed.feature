@@ -103,6 +103,8 @@ Feature: Only TCP 443, and only listed names
   Scenario: Fragments, source routes and data in a SYN leave no pod that has a policy
     When the pod of "portal" requests "https://api.weather-service.test/"
     Then the request completes and the gateway logged the permit
+    When the pod of "portal" requests "https://collect.pkg-telemetry.test/"
+    Then the request is blocked by the rule "deny-all-external" of "portal"
     When a fragmented datagram leaves the pod of "portal" for "drop.attacker-direct.test"
     Then the request is blocked by the rule "deny-all-external" of "portal"
     When a datagram with a source route leaves the pod of "portal" for "drop.attacker-direct.test"
