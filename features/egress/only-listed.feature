@@ -98,6 +98,20 @@ Feature: Only TCP 443, and only listed names
     When a packet of IP protocol 132 leaves the pod of "portal" for "evil-stolaf-hospital.test"
     Then the request is blocked by the server's own policy
 
+  # A filter that reads ports from whole packets alone can be passed by what hides them.
+  @EGR-02 @EGR-04
+  Scenario: Fragments, source routes and data in a SYN leave no pod that has a policy
+    When as a control, the pod of "portal" requests "https://api.weather-service.test/"
+    Then the control passes
+    When the pod of "portal" requests "https://collect.pkg-telemetry.test/"
+    Then the request is blocked by the server's own policy
+    When a fragmented datagram leaves the pod of "portal" for "drop.attacker-direct.test"
+    Then the request is blocked by the server's own policy
+    When a datagram with a source route leaves the pod of "portal" for "drop.attacker-direct.test"
+    Then the request is blocked by the server's own policy
+    When a SYN with data leaves the pod of "portal" for "drop.attacker-direct.test"
+    Then the request is blocked by the server's own policy
+
   @EGR-02 @EGR-04 @EGR-20
   Scenario: An address without a listed name is no destination
     When as a control, the pod of "portal" requests "https://api.weather-service.test/"

@@ -47,6 +47,7 @@ use crate::tier::{self, Cluster, FarEnds};
 use crate::waiting::{TimedOut, Waiting};
 use orchestrator::Orchestrator;
 
+pub use crafted::Crafted;
 pub use platform::Question;
 pub use probing::{Probe, RunningProbe};
 

@@ -159,7 +159,7 @@ faults! {
     FragmentsPass = "fragments-pass",
     /// Packets with IPv4 options or IPv6 extension headers are passed on, and logged as denied.
     IpOptionsPass = "ip-options-pass",
-    /// A SYN that carries data is passed on before the name is known.
+    /// A SYN that carries data is passed on, whatever is decided about it.
     SynDataPasses = "syn-data-passes",
 
     // What the gateway does with payloads that it denies (`gateway::seeded`).

@@ -10,7 +10,7 @@ use crate::judge::compensated::judge_denial_or_finding;
 use crate::judge::default_action::judge_default_action_rule;
 use crate::judge::server_name::judge_no_server_name;
 use crate::judge::{Check, DenialClaim, PermitClaim, RuleExpectation, judge_permit};
-use crate::lab::{self, Probe, Question};
+use crate::lab::{self, Crafted, Probe, Question};
 use crate::world::{Failure, Scene, Step, World};
 
 /// Where a Pod finds the authority of its cluster's API server.
@@ -200,9 +200,39 @@ async fn node_requests_pass(world: &mut World, permits: String, step: &gherkin::
 
 /// A packet that a Pod without CAP_NET_RAW can't send is put on its wire.
 #[when(expr = "a packet of IP protocol {int} leaves the pod of {string} for {string}")]
-async fn crafted_packet(
+async fn packet_of_protocol(
     world: &mut World,
     number: u8,
+    server: String,
+    host: String,
+    step: &gherkin::Step,
+) -> Step {
+    let kind = format!("IP protocol {number}");
+    crafted_packet(world, Crafted::Protocol(number), kind, server, host, step).await
+}
+
+#[when(
+    regex = r#"^a (fragmented datagram|datagram with a source route|SYN with data) leaves the pod of "([^"]*)" for "([^"]*)"$"#
+)]
+async fn packet_with_hidden_parts(
+    world: &mut World,
+    kind: String,
+    server: String,
+    host: String,
+    step: &gherkin::Step,
+) -> Step {
+    let crafted = match kind.as_str() {
+        "fragmented datagram" => Crafted::Fragments,
+        "datagram with a source route" => Crafted::SourceRoute,
+        _ => Crafted::SynWithData,
+    };
+    crafted_packet(world, crafted, kind, server, host, step).await
+}
+
+async fn crafted_packet(
+    world: &mut World,
+    crafted: Crafted,
+    kind: String,
     server: String,
     host: String,
     step: &gherkin::Step,
@@ -218,10 +248,10 @@ async fn crafted_packet(
                     Failure::Scenario(format!("scenarios/internet.yaml has no host {host:?}"))
                 })?;
             scene.probes_sent += 1;
-            let label = format!("{server} -> IP protocol {number} to {host} #{}", scene.probes_sent);
+            let label = format!("{server} -> {kind} to {host} #{}", scene.probes_sent);
             let canary = fixtures::canary::generate();
             let lab = scene.lab().await?;
-            if !lab.send_as_pod(source, destination, number, &canary, &label).await? {
+            if !lab.send_as_pod(source, destination, crafted, &canary, &label).await? {
                 return Err(Failure::NotTestable(
                     "a Pod without CAP_NET_RAW sends TCP, UDP and ICMP echo alone, and this tier cannot put another \
                      packet on its wire"

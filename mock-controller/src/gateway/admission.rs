@@ -53,6 +53,10 @@ impl Gateway {
                 self.core.mirror(now, packet.payload());
                 self.insert(now, packet, session, State::Denied);
                 self.leak(Fault::FirstPacketPasses, packet);
+                if matches!(packet.transport, Transport::Tcp(segment) if segment.carries_early_data())
+                {
+                    self.leak(Fault::SynDataPasses, packet);
+                }
             }
             Action::Permit => self.permit(now, packet, verdict, watched),
         }
@@ -110,7 +114,7 @@ impl Gateway {
         );
         let proxy = Proxy::accept(&mut self.core, now, &flow.head, segment);
         self.leak(Fault::HandshakeBeforeVerdict, packet);
-        if !segment.payload.is_empty() {
+        if segment.carries_early_data() {
             self.leak(Fault::SynDataPasses, packet);
         }
         flow.state = State::Proxy(Box::new(proxy));

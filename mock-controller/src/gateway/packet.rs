@@ -85,6 +85,11 @@ impl Segment<'_> {
         self.syn && !self.ack && !self.rst && !self.fin
     }
 
+    /// Opens a connection and carries data at once (RFC 7413).
+    pub(super) fn carries_early_data(&self) -> bool {
+        self.is_first() && !self.payload.is_empty()
+    }
+
     /// Sequence number after this segment.
     pub(super) fn end(&self) -> u32 {
         let length = u32::try_from(self.payload.len()).unwrap_or(u32::MAX);
