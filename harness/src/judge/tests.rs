@@ -85,6 +85,7 @@ pub(super) fn receipt(
         peer,
         event,
         canaries,
+        encodings: Default::default(),
     }
 }
 

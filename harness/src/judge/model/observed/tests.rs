@@ -128,6 +128,7 @@ fn arrived(mut observations: Observations, canary: &str, port: u16) -> Observati
         peer: SocketAddr::new("203.0.113.9".parse().unwrap(), port),
         event: ReceiptEvent::Bytes { received: 10 },
         canaries: vec![canary.to_owned()],
+        encodings: Default::default(),
     });
     left(observations, port)
 }
