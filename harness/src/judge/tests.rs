@@ -66,6 +66,9 @@ pub(super) fn packet(
         destination,
         payload,
         opens,
+        next: None,
+        number: 0,
+        outbound: None,
     }
 }
 

@@ -23,6 +23,7 @@ async fn drawn_flows(
             let (context, recorder) = (scene.context.clone(), scene.recorder.clone());
             let lab = scene.lab().await?;
             let results = table.check(&context, &recorder, lab).await?;
+            scene.judges_all_announced();
             scene.settle(results)
         })
         .await

@@ -116,6 +116,9 @@ impl Scene {
             self.probe_from(&pod, server, &[probe]).await?;
             let label = self.only_attempt()?;
             let completed = self.await_outcome(&label).await?;
+            // Each of them shows on which side of the change it was.
+            let observations = self.observe().await?;
+            self.attempt(&observations, &label)?;
             if completed == reachable || Timestamp::now() > given_up {
                 break self.prove(&label, server, reachable, completed).await?;
             }

@@ -38,9 +38,7 @@ pub(crate) use bare::{bare, run_to_end};
 use installation::Firewall;
 use parts::{create_all, images, installed, outside_client};
 use relay::relay;
-use witness::{
-    api_server_receipts, dns_receipts, name_servers, record_api_server, record_nodes,
-};
+use witness::{api_server_receipts, dns_receipts, name_servers, record_api_server, record_nodes};
 
 use super::firewall;
 use super::tier_one;
@@ -135,6 +133,9 @@ pub async fn start(
     } else {
         context.internet.ipv4_only()
     };
+    let world = world.with_faults(fixtures::internet::fault::Faults::parse(
+        &context.faults.join(","),
+    ));
     let config = cluster_config(context, setup, &world, recorder, gateway);
     let cluster = EmbeddedCluster::start(config)
         .await

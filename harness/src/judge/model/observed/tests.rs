@@ -55,6 +55,9 @@ fn packet(source: SocketAddr, destination: SocketAddr) -> Packet {
         destination,
         payload: 10,
         opens: None,
+        next: None,
+        number: 0,
+        outbound: None,
     }
 }
 
