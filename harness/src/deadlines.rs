@@ -40,6 +40,10 @@ pub struct Deadlines {
     /// outlives its next turn, so a packet that was let through shows within one scheduling
     /// slice; this allows several on a loaded machine and still fits a denial into 50 ms.
     pub quiet_window: Duration,
+    /// How long everything is watched after the last sign of an attempt, before the scenario ends: what a gateway or an
+    /// implant sends later than the quiet window of a denial is seen here. Once per scenario, and longer than the repeat of
+    /// a blocked implant (400 ms was tried).
+    pub closing_window: Duration,
     /// How long a connection is watched that was open when its domain was removed, from the moment at which new
     /// connections are denied. An answer to an open question, so long enough to tell "at once" from "not at all".
     pub live_session: Duration,
@@ -69,6 +73,7 @@ impl Deadlines {
             denial_logged: Duration::from_secs(5),
             platform_told: Duration::from_secs(5),
             quiet_window: Duration::from_millis(20),
+            closing_window: Duration::from_millis(500),
             live_session: Duration::from_millis(300),
             tool_call: Duration::from_secs(20),
             scenario: Duration::from_secs(60),
@@ -105,6 +110,7 @@ mod tests {
             assert!(inner < all.scenario);
         }
         assert!(all.policy_update_bound < all.policy_enforced);
+        assert!(all.quiet_window < all.closing_window);
         assert!(all.quiet_window < all.denial_logged);
         assert!(all.probe_result < all.tool_call);
     }

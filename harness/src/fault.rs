@@ -26,6 +26,8 @@ pub enum Component {
     Orchestrator,
     /// The cluster itself: its node, its network, its DNS.
     Cluster,
+    /// The far ends beyond the gateway.
+    Internet,
 }
 
 impl fmt::Display for Component {
@@ -36,6 +38,7 @@ impl fmt::Display for Component {
             Self::Gateway => "gateway",
             Self::Orchestrator => "orchestrator",
             Self::Cluster => "cluster",
+            Self::Internet => "internet",
         })
     }
 }

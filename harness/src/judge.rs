@@ -17,6 +17,7 @@
 //! | [`observation`] | (what was observed, and what a tier cannot see)                      |
 //! | [`denial`]      | that an attempt was blocked                                          |
 //! | [`permit`]      | that a request passed                                                |
+//! | [`closed_world`] | that nothing left unexplained                                   |
 //! | [`logged`]      | that a decision is in the log, and leads to the server               |
 //! | [`masquerade`]  | that Pods are hidden behind their node                               |
 //! | [`platform`]    | prerequisites of the platform, and which one is not met              |
@@ -47,6 +48,7 @@ mod about;
 pub mod attack;
 pub mod authoring;
 pub mod burst;
+pub mod closed_world;
 pub mod compensated;
 mod correlate;
 pub mod default_action;
@@ -80,9 +82,11 @@ pub mod update;
 
 use crate::facts::About;
 
+pub use closed_world::{ClosedWorldClaim, judge_closed_world};
 pub use denial::{DenialClaim, judge_default_action, judge_denial};
 pub use fact::{
-    Attempt, ClientOutcome, ClientResult, Exchange, ListFact, PodFact, Protocol, RuleRef, Sent,
+    Attempt, ClientOutcome, ClientResult, Exchange, Judged, ListFact, PodFact, Protocol, RuleRef,
+    Sent,
 };
 pub use finding::in_words as duration_in_words;
 pub use governed::{GovernedClaim, judge_governed};

@@ -528,6 +528,26 @@ impl Lab {
         tokio::time::sleep(self.context.deadlines.quiet_window + Duration::from_millis(1)).await;
     }
 
+    /// Watches until `window` has passed since the last sign of an attempt: its announcement, its end, or a record of the
+    /// gateway. What is seen meanwhile does not prolong it.
+    pub async fn watch_until_quiet(&self, window: Duration) {
+        let sign = |event: &Event| {
+            matches!(
+                event,
+                Event::ProbeSent { .. }
+                    | Event::ProbeResult { .. }
+                    | Event::GatewayLog { .. }
+                    | Event::ToolCall(_)
+            )
+        };
+        let events = self.recorder.events();
+        let last = events.iter().rev().find(|recorded| sign(&recorded.event));
+        let Some(last) = last else { return };
+        let over = Timestamp::now().duration_since(last.at);
+        let over = Duration::try_from(over).unwrap_or_default();
+        tokio::time::sleep(window.saturating_sub(over)).await;
+    }
+
     /// Stores the orchestrator's own policies under `policy/`, as far as its storage can be asked.
     async fn record_orchestrator_policies(&self) {
         let Some(token) = self.cluster.storage_token().filter(|_| self.orchestrated) else {

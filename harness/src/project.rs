@@ -6,6 +6,7 @@ use fixtures::internet::{self, Internet};
 
 use crate::fault::FaultRegister;
 use crate::requirement::Register;
+use crate::scenario_data::background::{self, Background};
 use crate::scenario_data::platform::Platform;
 use crate::scenario_data::tier_one::TierOne;
 use crate::scenario_data::{self, ServerManifest};
@@ -66,6 +67,14 @@ impl Project {
             .ok_or(Error::NotFound {
                 start: start.clone(),
             })
+    }
+
+    /// Declared background traffic.
+    ///
+    /// # Errors
+    /// When `scenarios/background.yaml` is missing or broken.
+    pub fn background(&self) -> Result<Vec<Background>, Error> {
+        Ok(background::load(&self.scenarios())?)
     }
 
     /// The folder of the features.

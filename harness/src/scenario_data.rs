@@ -5,6 +5,7 @@
 //! fields are refused here, although the orchestrator ignores them: a typo in a test's data must
 //! not become a server without a policy.
 
+pub mod background;
 pub mod platform;
 pub mod tier_one;
 

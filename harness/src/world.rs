@@ -5,6 +5,7 @@
 //! harness or of a stand-in and must never look like a verdict.
 
 mod causes;
+mod closing;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::claims::UnknownKind;
 use crate::evidence::{Event, Recorder, ScenarioFinished, ScenarioStarted, StepStarted};
-use crate::judge::{CheckResult, Control};
+use crate::judge::{CheckResult, Control, Judged};
 use crate::lab::{self, Lab, Setup};
 use crate::outcome::Outcome;
 use crate::run::RunContext;
@@ -140,6 +141,8 @@ pub struct Scene {
     pub platform: Setting,
     /// Results of the step that runs now that leave something wrong or unproven.
     unsettled: Mutex<Vec<CheckResult>>,
+    /// Attempts that steps judged.
+    judged: Mutex<Vec<Judged>>,
     lab: Option<Lab>,
     steps: Steps,
     waiting: Waiting,
@@ -256,6 +259,7 @@ impl World {
             lists: Lists::default(),
             platform: Setting::default(),
             unsettled: Mutex::default(),
+            judged: Mutex::default(),
             lab: None,
             steps: Steps::planned(steps),
             waiting: Waiting::default(),
@@ -309,6 +313,9 @@ impl World {
             steps, recorder, ..
         } = &mut scene;
         steps.finish_all(panicked.as_deref(), recorder);
+        scene
+            .close(panicked.is_some() || scene.ended.is_some())
+            .await;
         if let Some(lab) = scene.lab.take() {
             let crashes = lab.finish().await;
             if scene.ended.is_none() && !crashes.is_empty() {

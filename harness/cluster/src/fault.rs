@@ -16,6 +16,14 @@ pub enum ClusterFault {
     ReplacedPodKeepsAddress,
     /// IPv4 leaves the node by a route of its own, past the gateway, and comes back by it (`network::driver`).
     GatewayBypassed,
+    /// 400 ms after each denial a datagram leaves for a host that no step names (`network::leak`).
+    LateLeak,
+    /// With each denial a datagram leaves that the capture outside does not show (`network::leak`).
+    LeakPastCapture,
+    /// Datagrams of Pods are answered as if by their destination, whatever becomes of them (`network::leak`).
+    AnswersForFarEnds,
+    /// The capture outside the gateway ends after its first packets, and says nothing (`network::driver`).
+    CaptureStops,
     /// The firewall's types are not installed: whoever starts the cluster leaves them out.
     CrdsMissing,
     /// Cluster DNS forwards queries for every zone, whatever its configuration says (`embedded`).
@@ -24,7 +32,11 @@ pub enum ClusterFault {
 
 impl ClusterFault {
     /// Every fault of this component.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
+        Self::LateLeak,
+        Self::LeakPastCapture,
+        Self::AnswersForFarEnds,
+        Self::CaptureStops,
         Self::MasqueradeOn,
         Self::UdpBypassesGateway,
         Self::IcmpBypassesGateway,
@@ -37,6 +49,10 @@ impl ClusterFault {
     /// The name by which scenarios and the command line know it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::LateLeak => "late-leak",
+            Self::LeakPastCapture => "leak-past-capture",
+            Self::AnswersForFarEnds => "answers-for-far-ends",
+            Self::CaptureStops => "capture-stops",
             Self::MasqueradeOn => "masquerade-on",
             Self::UdpBypassesGateway => "udp-bypasses-gateway",
             Self::IcmpBypassesGateway => "icmp-bypasses-gateway",

@@ -9,6 +9,7 @@
 //! namespaces die with its descriptors.
 
 mod driver;
+mod leak;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};

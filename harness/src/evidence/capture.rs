@@ -10,6 +10,7 @@ use std::path::Path;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use jiff::Timestamp;
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::{Block, PcapNgParser};
 use pcap_file::{DataLink, PcapError};
@@ -42,6 +43,12 @@ pub struct Packet {
     pub payload: usize,
     /// For TCP, the sequence number of a packet that opens a connection (SYN without ACK).
     pub opens: Option<u32>,
+    /// For TCP, the sequence number after its last byte.
+    pub next: Option<u32>,
+    /// Number within the file, from 1, as packet analysers count.
+    pub number: u64,
+    /// Whether it went out by the interface rather than in. Absent: the file does not say.
+    pub outbound: Option<bool>,
 }
 
 /// The packets of one capture point, in the order of the file.
@@ -74,8 +81,17 @@ pub struct Flow {
     pub returned: usize,
     /// Payload bytes from destination to source.
     pub returned_bytes: usize,
+    /// Bytes of the stream from source to destination, repeated ones once.
+    pub stream: u64,
+    /// Numbers of the first packets from source to destination.
+    pub numbers: Vec<u64>,
+    /// Whether the first packet went out by the interface. Absent: the file does not say.
+    pub outbound: Option<bool>,
     opened_with: Option<u32>,
 }
+
+/// Packets of a flow whose numbers are kept.
+const NUMBERS: usize = 8;
 
 impl Capture {
     /// Reads a file, up to its last whole block.
@@ -121,7 +137,9 @@ impl Capture {
                         })?;
                         let units = packet.timestamp.as_nanos();
                         let at = timestamp(units, resolution(&interface.options))?;
-                        capture.push(at, packet.interface_id, interface.linktype, &packet.data);
+                        let outbound = outbound(&packet.options);
+                        let link = interface.linktype;
+                        capture.push((at, packet.interface_id, outbound), link, &packet.data);
                     }
                     rest = after;
                 }
@@ -142,12 +160,20 @@ impl Capture {
         }
     }
 
-    fn push(&mut self, at: Timestamp, interface: u32, link: DataLink, bytes: &[u8]) {
+    fn push(
+        &mut self,
+        (at, interface, outbound): (Timestamp, u32, Option<bool>),
+        link: DataLink,
+        bytes: &[u8],
+    ) {
+        let number = (self.packets.len() + self.undecodable + 1) as u64;
         let raw_ip = matches!(link, DataLink::RAW | DataLink::IPV4 | DataLink::IPV6);
         match decode(bytes).filter(|_| raw_ip) {
             Some(packet) => self.packets.push(Packet {
                 at,
                 interface,
+                number,
+                outbound,
                 ..packet
             }),
             None => self.undecodable += 1,
@@ -214,6 +240,9 @@ impl Flow {
             sent_bytes: 0,
             returned: 0,
             returned_bytes: 0,
+            stream: 0,
+            numbers: Vec::new(),
+            outbound: packet.outbound,
             opened_with: packet.opens,
         };
         flow.add(packet, true);
@@ -222,6 +251,9 @@ impl Flow {
 
     fn add(&mut self, packet: &Packet, forward: bool) {
         self.last_at = packet.at;
+        if forward {
+            self.count_stream(packet);
+        }
         let (packets, bytes) = if forward {
             (&mut self.sent, &mut self.sent_bytes)
         } else {
@@ -230,6 +262,29 @@ impl Flow {
         *packets += 1;
         *bytes += packet.payload;
     }
+
+    fn count_stream(&mut self, packet: &Packet) {
+        if self.numbers.len() < NUMBERS {
+            self.numbers.push(packet.number);
+        }
+        let Some((opened, next)) = self.opened_with.zip(packet.next) else {
+            self.stream += packet.payload as u64;
+            return;
+        };
+        // Modulo 2^32, the SYN counts one: a stream stays far below the half of it.
+        let reached = u64::from(next.wrapping_sub(opened).wrapping_sub(1));
+        if reached <= u64::from(u32::MAX / 2) && packet.payload > 0 {
+            self.stream = self.stream.max(reached);
+        }
+    }
+}
+
+/// The direction in a packet's flags: `epb_flags`, bits 0 and 1.
+fn outbound(options: &[EnhancedPacketOption<'_>]) -> Option<bool> {
+    options.iter().find_map(|option| match option {
+        EnhancedPacketOption::Flags(flags) if flags & 3 != 0 => Some(flags & 3 == 2),
+        _ => None,
+    })
 }
 
 /// Whether two ends are the same as far as the protocol tells them apart. A fragment has no port
@@ -281,6 +336,13 @@ fn decode(bytes: &[u8]) -> Option<Packet> {
         NetSlice::Arp(_) => return None,
     };
     let ip_payload = sliced.ip_payload()?;
+    let next = match &sliced.transport {
+        Some(TransportSlice::Tcp(tcp)) => {
+            let length = tcp.payload().len() as u32;
+            Some(tcp.sequence_number().wrapping_add(length))
+        }
+        _ => None,
+    };
     let (protocol, ports, payload, opens) = match &sliced.transport {
         Some(TransportSlice::Tcp(tcp)) => (
             Protocol::Tcp,
@@ -311,6 +373,9 @@ fn decode(bytes: &[u8]) -> Option<Packet> {
         destination: SocketAddr::new(destination, ports.1),
         payload,
         opens,
+        next,
+        number: 0,
+        outbound: None,
     })
 }
 

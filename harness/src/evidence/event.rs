@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::detection::Score;
-use crate::judge::{CheckResult, ClientResult, ListFact, PodFact, RuleRef, Sent, StoppedOnNode};
+use crate::judge::{
+    CheckResult, ClientResult, Judged, ListFact, PodFact, RuleRef, Sent, StoppedOnNode,
+};
 use crate::outcome::Outcome;
 
 /// One line of `events.jsonl`.
@@ -149,6 +151,25 @@ pub enum Event {
         canary: String,
         /// How it ended for the client.
         result: ClientResult,
+    },
+    /// Attempts that steps of the scenario judged: what they may explain is judged at the end.
+    AttemptsJudged {
+        /// In the order in which they were judged first.
+        attempts: Vec<Judged>,
+    },
+    /// The harness made a request to a far end from beyond the gateway.
+    FarEndVisited {
+        /// Name of the far end.
+        far_end: String,
+        /// The token in the request.
+        canary: String,
+    },
+    /// The harness sent a datagram from beyond to the gateway, after everything else: a capture that lacks it had stopped.
+    CaptureMarked {
+        /// Where it came from.
+        source: SocketAddr,
+        /// The gateway's address and port.
+        destination: SocketAddr,
     },
     /// A far end reported what it saw.
     Receipt(Receipt),

@@ -139,7 +139,7 @@ pub fn from_events<'a>(
                 canary,
                 sent,
             } => {
-                attempt_of(&mut observations.attempts, attempt, canary).sent = Some(sent.clone());
+                announce(&mut observations.attempts, attempt, canary, sent);
             }
             Event::ProbeResult {
                 attempt,
@@ -165,6 +165,21 @@ pub fn from_events<'a>(
     observations.log = Seen::Read(log);
     observations.copilot = copilot.map_or(Seen::NotVisible, |(_, log)| Seen::Read(log));
     observations
+}
+
+/// An announcement is kept as it came first: a second one under the same label is another attempt, which no step knows.
+fn announce(attempts: &mut Vec<Attempt>, label: &str, canary: &str, sent: &Sent) {
+    let announced = |label: &str| {
+        let mut known = attempts.iter();
+        known.any(|attempt| attempt.label == label && attempt.sent.is_some())
+    };
+    let again = (2..).map(|number| format!("{label} (announcement {number})"));
+    let free = std::iter::once(label.to_owned())
+        .chain(again)
+        .find(|label| !announced(label));
+    if let Some(label) = free {
+        attempt_of(attempts, &label, canary).sent = Some(sent.clone());
+    }
 }
 
 fn attempt_of<'a>(attempts: &'a mut Vec<Attempt>, label: &str, canary: &str) -> &'a mut Attempt {
@@ -295,6 +310,41 @@ pub fn has_passed(window: std::time::Duration, moment: Timestamp, now: Timestamp
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::Protocol;
+
+    #[test]
+    fn a_second_announcement_does_not_take_the_place_of_the_first() {
+        let sent = |port| Sent {
+            at: Timestamp::UNIX_EPOCH,
+            protocol: Protocol::Tcp,
+            exchange: Exchange::Raw,
+            source: ([10, 244, 0, 12], port).into(),
+            destination: ([192, 0, 2, 66], 443).into(),
+            host: None,
+            sni: None,
+        };
+        let mut attempts = Vec::new();
+        for port in [1, 2, 3] {
+            announce(&mut attempts, "a", "cnry-0123456789abcdef", &sent(port));
+        }
+        let found: Vec<_> = attempts
+            .iter()
+            .map(|one| {
+                (
+                    one.label.as_str(),
+                    one.sent.as_ref().map(|sent| sent.source.port()),
+                )
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("a", Some(1)),
+                ("a (announcement 2)", Some(2)),
+                ("a (announcement 3)", Some(3))
+            ]
+        );
+    }
 
     /// Silence at CoPilot says something only where somebody listened.
     #[test]

@@ -158,6 +158,7 @@ mod tests {
             peer: peer.parse().unwrap(),
             event,
             canaries: Vec::new(),
+            encodings: Default::default(),
         }
     }
 

@@ -19,6 +19,15 @@ pub struct Attempt {
     pub result: Option<ClientResult>,
 }
 
+/// An attempt that a step judged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// The attempt. Its announcement may be the harness's own reading of a capture.
+    pub attempt: Attempt,
+    /// Whether it was judged to be blocked: then it explains nothing that left.
+    pub blocked: bool,
+}
+
 /// What a client announced just before its first packet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sent {

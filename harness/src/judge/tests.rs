@@ -66,6 +66,9 @@ pub(super) fn packet(
         destination,
         payload,
         opens,
+        next: None,
+        number: 0,
+        outbound: None,
     }
 }
 
@@ -85,6 +88,7 @@ pub(super) fn receipt(
         peer,
         event,
         canaries,
+        encodings: Default::default(),
     }
 }
 

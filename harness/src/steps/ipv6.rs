@@ -39,6 +39,9 @@ async fn collector_is_up(world: &mut World, host: String, step: &gherkin::Step) 
             let deadline = scene.context.deadlines.probe_result;
             let lab = scene.lab().await?;
             lab.far_ends().visit_over_ipv6(&host, &canary).await?;
+            let (far_end, token) = (host.clone(), canary.clone());
+            scene.recorder.record(Event::FarEndVisited { far_end, canary: token });
+            let lab = scene.lab().await?;
             let seen = |event: &Event| {
                 matches!(event, Event::Receipt(receipt)
                     if receipt.endpoint == host && receipt.local.is_ipv6() && receipt.canaries.contains(&canary))
@@ -100,6 +103,7 @@ impl Scene {
             .iter()
             .map(|label| {
                 let attempt = self.attempt(&observations, label)?;
+                self.judges(&attempt, true);
                 let name = format!("stopped on the node: {label}");
                 let claim = NodeClaim {
                     check: Check::of("stopped-on-node", name, &attempt, &observations),

@@ -128,7 +128,9 @@ async fn record_reaches_copilot(world: &mut World, step: &gherkin::Step) -> Step
                     arrived(&seen).passed().then_some(())
                 })
                 .await?;
-            let result = arrived(&scene.observe().await?);
+            let observations = scene.observe().await?;
+            let _judged = scene.last_attempts_in(&observations)?;
+            let result = arrived(&observations);
             scene.settle(vec![result])
         })
         .await
@@ -257,6 +259,8 @@ async fn feature_is_named(world: &mut World, feature: String, step: &gherkin::St
             let label = scene.only_attempt()?;
             let completed = scene.await_outcome(&label).await?;
             scene.lab().await?.end_probes();
+            let observations = scene.observe().await?;
+            let _judged = scene.last_attempts_in(&observations)?;
             let causes = scene.causes().await;
             let passed = completed.then_some(label.as_str());
             let check = Check::new("feature-named", "feature named");

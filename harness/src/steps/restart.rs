@@ -103,6 +103,9 @@ async fn stayed_closed(
                 after,
                 quiet_window: scene.context.deadlines.quiet_window,
             };
+            for attempt in &claim.denied {
+                scene.judges(attempt, true);
+            }
             results.push(judge_fail_closed(&claim, &observations));
             scene.recorder.record(Event::Measured(Measurement {
                 name: "gateway-without-policy".to_owned(),

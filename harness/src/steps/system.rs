@@ -32,6 +32,8 @@ async fn collector_is_up(world: &mut World, host: String, step: &gherkin::Step) 
             let canary = fixtures::canary::generate();
             let lab = scene.lab().await?;
             lab.far_ends().visit(&host, &canary).await?;
+            let (far_end, token) = (host.clone(), canary.clone());
+            scene.recorder.record(Event::FarEndVisited { far_end, canary: token });
             let seen = |event: &Event| matches!(event, Event::Receipt(receipt) if receipt.endpoint == host && receipt.canaries.contains(&canary));
             let deadline = scene.context.deadlines.probe_result;
             let lab = scene.lab().await?;

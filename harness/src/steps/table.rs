@@ -34,6 +34,7 @@ async fn as_documented(world: &mut World, step: &gherkin::Step) -> Step {
             let results = scene.drawn.take().ok_or_else(|| {
                 Failure::Scenario("no step before this one draws flows".to_owned())
             })?;
+            scene.judges_all_announced();
             scene.settle(results)
         })
         .await

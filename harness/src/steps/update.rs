@@ -103,6 +103,9 @@ impl Scene {
             self.probe_from(&pod, server, &[probe]).await?;
             let label = self.only_attempt()?;
             let completed = self.await_outcome(&label).await?;
+            // Each of them shows on which side of the change it was.
+            let observations = self.observe().await?;
+            self.attempt(&observations, &label)?;
             Ok::<_, Failure>(Look::when(completed == reachable, (label, completed)))
         })
         .await?;

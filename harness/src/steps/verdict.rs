@@ -92,6 +92,9 @@ impl Scene {
             .iter()
             .find(|attempt| attempt.label == label)
             .cloned();
+        if let Some(attempt) = &found {
+            self.looks_at(attempt);
+        }
         found.ok_or_else(|| {
             Failure::Scenario(format!("nothing was recorded about the attempt {label:?}"))
         })
@@ -171,6 +174,7 @@ impl Scene {
         may_hold: BTreeSet<String>,
         observations: &Observations,
     ) -> CheckResult {
+        self.judges(attempt, true);
         let claim = DenialClaim {
             check: Check::of(
                 "blocked",
@@ -262,6 +266,7 @@ impl Scene {
         far_end: &str,
         rule: RuleExpectation,
     ) -> Result<Vec<CheckResult>, Failure> {
+        self.judges(&attempt, false);
         let deadline = self.context.deadlines.denial_logged;
         let logged = |index: &Index| {
             let sent = attempt.sent.as_ref()?;

@@ -37,7 +37,7 @@ pub(crate) use bare::{bare, run_to_end};
 use installation::Firewall;
 use parts::{create_all, images, installed, outside_client};
 use relay::relay;
-use witness::{api_server_receipts, name_servers, receipt_of, record_api_server, record_nodes};
+use witness::{api_server_receipts, dns_receipts, name_servers, record_api_server, record_nodes};
 
 use super::firewall;
 use super::vendor_api::VendorApi;
@@ -131,6 +131,9 @@ pub async fn start(
     } else {
         context.internet.ipv4_only()
     };
+    let world = world.with_faults(fixtures::internet::fault::Faults::parse(
+        &context.faults.join(","),
+    ));
     let config = cluster_config(context, setup, &world, recorder, gateway);
     let cluster = EmbeddedCluster::start(config)
         .await
@@ -199,11 +202,8 @@ fn cluster_config(
         address: API_SERVER_ADDRESS,
         access_log: Some(api_server_receipts(recorder)),
     });
-    let queries = recorder.clone();
     ClusterConfig {
-        dns_log: Some(Arc::new(move |query| {
-            drop(queries.receipt(receipt_of(query)))
-        })),
+        dns_log: Some(dns_receipts(recorder)),
         forwarded_zones: setup.forwarded_zones.clone(),
         images: images(context),
         trusted_roots_pem: context.authority.pem().to_owned(),

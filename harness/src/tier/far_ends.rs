@@ -13,6 +13,9 @@ use super::Error;
 /// Longest answer that is read of a far end.
 const ANSWER_BOUND: u64 = 64 * 1024;
 
+/// The port of the discard service (RFC 863).
+const DISCARD: u16 = 9;
+
 /// Access to the far ends without passing the gateway.
 #[derive(Clone)]
 pub struct FarEnds {
@@ -104,6 +107,41 @@ impl FarEnds {
         } else {
             Err(silent("its answer is no success".to_owned()))
         }
+    }
+
+    /// Sends a datagram from the internet to the gateway, which drops it; a capture outside the gateway that still runs holds
+    /// it. Returns its source and destination.
+    ///
+    /// # Errors
+    /// When it can't be sent.
+    pub async fn mark_capture(&self, gateway: IpAddr) -> Result<(SocketAddr, SocketAddr), Error> {
+        let failed = |error: std::io::Error| {
+            Error::Cluster(format!(
+                "a datagram from the internet to the gateway {gateway}: {error}"
+            ))
+        };
+        let own = self.internet.addresses();
+        let own = own
+            .into_iter()
+            .find(|own| own.is_ipv4() == gateway.is_ipv4());
+        let own = own.ok_or_else(|| failed(std::io::ErrorKind::AddrNotAvailable.into()))?;
+        let socket = self
+            .network
+            .internet()
+            .udp_socket(SocketAddr::new(own, 0))
+            .map_err(failed)?;
+        let source = socket.local_addr().map_err(failed)?;
+        let destination = SocketAddr::new(gateway, DISCARD);
+        socket
+            .send_to(b"end of the capture", destination)
+            .map_err(failed)?;
+        Ok((source, destination))
+    }
+
+    /// Names of the far ends by address.
+    pub fn names(&self) -> impl Iterator<Item = (IpAddr, &str)> {
+        let hosts = self.internet.hosts().iter();
+        hosts.flat_map(|host| host.addresses.iter().map(|address| (*address, host.name())))
     }
 
     /// How many resources of the EHR hold a canary.

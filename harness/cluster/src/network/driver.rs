@@ -19,6 +19,7 @@ use mock_controller::record::LogRecord;
 use mock_controller::time::Now;
 use tokio::sync::{mpsc, oneshot};
 
+use super::leak::{self, Leaks};
 use super::{CaptureStatus, Error};
 use crate::capture::{self, Capture, Direction, Interface};
 use crate::fabric::impairment::Impairment;
@@ -114,6 +115,7 @@ pub(super) struct Driver {
     ready: BTreeSet<PortId>,
     buffer: Vec<u8>,
     closers: Closers,
+    leaks: Leaks,
 }
 
 struct Device {
@@ -126,7 +128,13 @@ struct Captures {
     pod_side: Capture,
     outside: Capture,
     outside_interface: Interface,
+    /// A seeded fault ends the outside capture after its first packets, and says nothing.
+    stops: bool,
+    seen_outside: u64,
 }
+
+/// Packets after which the capture outside ends that a seeded fault stops.
+const STOPS_AFTER: u64 = 4;
 
 struct Clock {
     origin: Instant,
@@ -180,6 +188,7 @@ impl Driver {
         let mut fabric = Fabric::new(parts.node);
         let node = fabric.attach(Port::Node, &parts.node_addresses)?;
         let internet = fabric.attach(Port::Internet, &[])?;
+        let stops = parts.faults.contains(&ClusterFault::CaptureStops);
         let mut driver = Self {
             poll,
             commands,
@@ -194,11 +203,16 @@ impl Driver {
             faults: parts.faults,
             captures: parts
                 .capture_dir
-                .map(|folder| Captures::create(&folder, parts.capture_limit))
+                .map(|folder| {
+                    let mut captures = Captures::create(&folder, parts.capture_limit)?;
+                    captures.stops = stops;
+                    Ok::<_, Error>(captures)
+                })
                 .transpose()?,
             ready: BTreeSet::new(),
             buffer: vec![0; LONGEST_PACKET],
             closers: Closers::default(),
+            leaks: Leaks::default(),
         };
         driver.watch(node, parts.node_tun, None)?;
         driver.watch(internet, parts.internet_tun, None)?;
@@ -422,6 +436,11 @@ impl Driver {
                 self.deliver(now, self.internet, packet);
             }
             Forward::Leave => {
+                if let (Some(answer), Origin::Port(port)) =
+                    (leak::answer(&self.faults, packet), from)
+                {
+                    self.deliver(now, port, &answer);
+                }
                 self.gateway.handle_inside(now, packet);
                 self.serve_gateway(now);
             }
@@ -485,8 +504,19 @@ impl Driver {
             }
         }
         while let Some(record) = self.gateway.poll_record() {
+            self.leaks.logged(&self.faults, now.monotonic, &record);
             // Without a reader the log goes nowhere, as with a gateway that has no collector.
             let _ = self.records.send(record);
+        }
+        self.serve_leaks(now);
+    }
+
+    fn serve_leaks(&mut self, now: Now) {
+        while let Some(leak) = self.leaks.poll(now.monotonic) {
+            if let (Some(captures), true) = (&mut self.captures, leak.captured) {
+                captures.outside(now.wall, Direction::Outbound, &leak.packet);
+            }
+            self.deliver(now, self.internet, &leak.packet);
         }
     }
 
@@ -515,6 +545,7 @@ impl Driver {
             self.gateway.handle_timeout(now);
             self.serve_gateway(now);
         }
+        self.serve_leaks(now);
         while let Some((from, mut packet)) = self.fabric.poll_delayed(now.monotonic) {
             let forward = self.fabric.handle_delayed(now.monotonic, from, &mut packet);
             self.follow(now, from, forward, &packet);
@@ -529,10 +560,14 @@ impl Driver {
     }
 
     fn next_timeout(&self) -> Option<Duration> {
-        let at = [self.gateway.poll_timeout(), self.fabric.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let at = [
+            self.gateway.poll_timeout(),
+            self.fabric.poll_timeout(),
+            self.leaks.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()?;
         Some(at.saturating_sub(self.clock.origin.elapsed()))
     }
 }
@@ -544,10 +579,16 @@ impl Captures {
             pod_side: Capture::create(&folder.join(capture::POD_SIDE), limit)?,
             outside_interface: outside.interface("gateway-outside"),
             outside,
+            stops: false,
+            seen_outside: 0,
         })
     }
 
     fn outside(&mut self, at: jiff::Timestamp, direction: Direction, packet: &[u8]) {
+        self.seen_outside += 1;
+        if self.stops && self.seen_outside > STOPS_AFTER {
+            return;
+        }
         self.outside
             .packet(at, self.outside_interface, direction, packet);
     }

@@ -16,6 +16,7 @@ fn receipt() -> Receipt {
         peer: "203.0.113.9:50001".parse().unwrap(),
         event: fixtures::receipt::ReceiptEvent::Connected,
         canaries: vec!["cnry-00000000000000aa".to_owned()],
+        encodings: Default::default(),
     }
 }
 

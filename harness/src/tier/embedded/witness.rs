@@ -1,11 +1,12 @@
 //! Who else saw something: resolvers, the API server and the nodes, as evidence.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use api_server::{Access, AccessEvent, AccessLog};
 use cluster::dns::{DnsQuery, Resolver, Transport, Upstream};
 use cluster::network::{DNS_ADDRESS, VPC_RESOLVER_ADDRESS};
+use fixtures::canary::{Assembly, Found, search, search_name};
 use fixtures::internet::Internet;
 use fixtures::internet::dns::question;
 use fixtures::receipt::{Receipt, ReceiptEvent};
@@ -17,8 +18,17 @@ use super::{API_SERVER, API_SERVER_ADDRESS};
 use crate::evidence::Recorder;
 use crate::evidence::receipts::{CLUSTER_DNS, NAME_SERVER, VPC_RESOLVER};
 use crate::tier::Error;
+
 /// A query to a resolver is a far end too: what leaves in a label has left.
-pub(super) fn receipt_of(query: DnsQuery) -> Receipt {
+pub(super) fn dns_receipts(recorder: &Recorder) -> Arc<dyn Fn(DnsQuery) + Send + Sync> {
+    let (recorder, pieces) = (recorder.clone(), Mutex::new(Assembly::default()));
+    Arc::new(move |query| {
+        let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(recorder.receipt(receipt_of(query, &mut pieces)));
+    })
+}
+
+fn receipt_of(query: DnsQuery, pieces: &mut Assembly) -> Receipt {
     let (endpoint, address) = match query.resolver {
         Resolver::Cluster => (CLUSTER_DNS, DNS_ADDRESS),
         Resolver::Vpc => (VPC_RESOLVER, VPC_RESOLVER_ADDRESS),
@@ -27,12 +37,15 @@ pub(super) fn receipt_of(query: DnsQuery) -> Receipt {
         Transport::Udp => "udp",
         Transport::Tcp => "tcp",
     };
+    let mut found = search_name(&query.name);
+    found.merge(&pieces.add_name(&query.name));
     Receipt {
         at: query.at,
         endpoint: endpoint.to_owned(),
         local: SocketAddr::new(address.into(), 53),
         peer: query.client,
-        canaries: fixtures::canary::find(query.name.as_bytes()),
+        canaries: found.tokens(),
+        encodings: found.encodings(),
         event: ReceiptEvent::DnsQuery {
             name: query.name,
             record_type: query.record_type,
@@ -48,15 +61,21 @@ const NAME_SERVERS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 253);
 /// cluster was asked has left the cluster.
 pub(super) fn name_servers(world: &Internet, recorder: &Recorder) -> Upstream {
     let (world, zone, receipts) = (world.clone(), world.zone(), recorder.clone());
+    let pieces = Mutex::new(Assembly::default());
     Arc::new(move |query: &[u8]| {
         if let Some(asked) = question(query) {
             let owner = world.host(&asked.name).map(|host| host.name());
+            let mut found = search_name(&asked.name);
+            let mut pieces = pieces.lock().unwrap_or_else(PoisonError::into_inner);
+            found.merge(&pieces.add_name(&asked.name));
+            drop(pieces);
             drop(receipts.receipt(Receipt {
                 at: jiff::Timestamp::now(),
                 endpoint: format!("{NAME_SERVER}{}", owner.unwrap_or("a zone without hosts")),
                 local: SocketAddr::new(NAME_SERVERS.into(), 53),
                 peer: SocketAddr::new(VPC_RESOLVER_ADDRESS.into(), 53),
-                canaries: asked.canaries,
+                canaries: found.tokens(),
+                encodings: found.encodings(),
                 event: ReceiptEvent::DnsQuery {
                     name: asked.name,
                     record_type: asked.record_type,
@@ -72,14 +91,14 @@ pub(super) fn name_servers(world: &Internet, recorder: &Recorder) -> Upstream {
 pub(super) fn api_server_receipts(recorder: &Recorder) -> AccessLog {
     let receipts = recorder.clone();
     Arc::new(move |access: Access| {
-        let (event, canaries) = match access.event {
-            AccessEvent::Connected => (ReceiptEvent::Connected, Vec::new()),
+        let (event, found) = match access.event {
+            AccessEvent::Connected => (ReceiptEvent::Connected, Found::default()),
             AccessEvent::Request {
                 method,
                 path,
                 status,
             } => {
-                let canaries = fixtures::canary::find(path.as_bytes());
+                let found = search(path.as_bytes());
                 let event = ReceiptEvent::Request {
                     method,
                     host: None,
@@ -87,7 +106,7 @@ pub(super) fn api_server_receipts(recorder: &Recorder) -> AccessLog {
                     body_bytes: 0,
                     status,
                 };
-                (event, canaries)
+                (event, found)
             }
         };
         drop(receipts.receipt(Receipt {
@@ -96,7 +115,8 @@ pub(super) fn api_server_receipts(recorder: &Recorder) -> AccessLog {
             local: access.local,
             peer: access.peer,
             event,
-            canaries,
+            canaries: found.tokens(),
+            encodings: found.encodings(),
         }));
     })
 }

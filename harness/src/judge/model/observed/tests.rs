@@ -55,6 +55,9 @@ fn packet(source: SocketAddr, destination: SocketAddr) -> Packet {
         destination,
         payload: 10,
         opens: None,
+        next: None,
+        number: 0,
+        outbound: None,
     }
 }
 
@@ -128,6 +131,7 @@ fn arrived(mut observations: Observations, canary: &str, port: u16) -> Observati
         peer: SocketAddr::new("203.0.113.9".parse().unwrap(), port),
         event: ReceiptEvent::Bytes { received: 10 },
         canaries: vec![canary.to_owned()],
+        encodings: Default::default(),
     });
     left(observations, port)
 }
