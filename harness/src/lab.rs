@@ -32,6 +32,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Map, Value, json};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,7 +45,7 @@ use crate::scenario_data::ServerManifest;
 use crate::scenario_data::tier_one::TierOne;
 use crate::tier::{self, Cluster, FarEnds};
 use crate::waiting::{TimedOut, Waiting};
-use orchestrator::Orchestrator;
+use orchestrator::{Orchestrator, Token};
 
 pub use crafted::Crafted;
 pub use platform::Question;
@@ -127,6 +128,8 @@ pub struct Setup {
     pub without_network_policy: bool,
     /// Zones outside the cluster that cluster DNS forwards. None: every zone, as an unchanged CoreDNS does.
     pub forwarded_zones: Option<Vec<String>>,
+    /// The orchestrator asks for no login, as published: every request has the owner's rights.
+    pub without_authentication: bool,
     /// Nothing runs but the platform: its namespaces are there, and no orchestrator.
     pub without_orchestrator: bool,
 }
@@ -150,6 +153,8 @@ pub struct Lab {
     cluster: Arc<dyn Cluster>,
     far_ends: FarEnds,
     orchestrator: Orchestrator,
+    /// The API key of the agents, made when the first one calls.
+    agent_key: OnceCell<Option<Token>>,
     /// The orchestrator is installed.
     orchestrated: bool,
     servers: BTreeMap<String, Server>,
@@ -193,7 +198,8 @@ impl Lab {
             waiting: waiting.clone(),
             cluster,
             far_ends,
-            orchestrator: Orchestrator::new(String::new()),
+            orchestrator: Orchestrator::new(String::new(), None),
+            agent_key: OnceCell::new(),
             orchestrated: true,
             servers: BTreeMap::new(),
             created: BTreeMap::new(),
@@ -214,7 +220,8 @@ impl Lab {
         };
         match started {
             Ok(address) => {
-                lab.orchestrator = Orchestrator::new(format!("http://{address}"));
+                let token = lab.cluster.orchestrator_token();
+                lab.orchestrator = Orchestrator::new(format!("http://{address}"), token);
                 Ok(lab)
             }
             Err(error) => {
@@ -293,7 +300,7 @@ impl Lab {
     /// An agent calls a tool through the orchestrator. A failure of the call is recorded, not returned.
     ///
     /// # Errors
-    /// Only when the call outlives its deadline.
+    /// When the call outlives its deadline, or the orchestrator makes no API key for the agent.
     pub async fn call_tool(
         &self,
         name: &str,
@@ -301,13 +308,15 @@ impl Lab {
         arguments: Map<String, Value>,
     ) -> Result<ToolCall, Error> {
         let url = self.orchestrator.connect_url(&self.server(name)?.id);
+        let made = self.orchestrator.api_key("agent", &[]);
+        let key = self.agent_key.get_or_try_init(|| made).await?.as_ref();
         let began = std::time::Instant::now();
         let answer = self
             .waiting
             .until(
                 format!("the answer to {tool:?}"),
                 self.context.deadlines.tool_call,
-                agent::call_tool(&url, tool, arguments),
+                agent::call_tool(&url, key, tool, arguments),
             )
             .await?;
         let (succeeded, detail) = match answer {
@@ -497,9 +506,9 @@ impl Lab {
         Ok(statuses.iter().map(|status| status.restart_count).sum())
     }
 
-    /// Where the orchestrator's API answers, on this machine.
-    pub fn orchestrator_url(&self) -> &str {
-        self.orchestrator.base()
+    /// The orchestrator's API, with the owner's login.
+    pub fn orchestrator(&self) -> &Orchestrator {
+        &self.orchestrator
     }
 
     /// A kubeconfig for people and their tools.

@@ -44,17 +44,38 @@ pub async fn up(args: &UpArgs, binary: PathBuf) -> Result<(), Error> {
         .unwrap_or_else(|| context.folder.join("kubeconfig"));
     std::fs::write(&kubeconfig, lab.kubeconfig())
         .map_err(|error| Error::Setup(format!("cannot write {}: {error}", kubeconfig.display())))?;
+    if let Some(token) = lab.orchestrator().token() {
+        let path = context.folder.join("orchestrator-token");
+        write_secret(&path, token.reveal())
+            .map_err(|error| Error::Setup(format!("cannot write {}: {error}", path.display())))?;
+        say(&format!(
+            "bearer token of the orchestrator's owner: {}",
+            path.display()
+        ))?;
+    }
     say(&format!(
         "ready after {:.2} s\n\n  export KUBECONFIG={}\n\nOrchestrator: {}\nEvidence:     {}\nCtrl-C takes it down.",
         began.elapsed().as_secs_f64(),
         kubeconfig.display(),
-        lab.orchestrator_url(),
+        lab.orchestrator().base(),
         context.folder.display(),
     ))?;
     fixtures::shutdown_signal().await;
     say("taking the cluster down ...")?;
     lab.finish().await;
     Ok(())
+}
+
+/// Writes a file that its owner alone may read.
+fn write_secret(path: &std::path::Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 fn say(text: &str) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use serde_json::{Map, Value};
 
-use super::orchestrator::http_client;
+use super::orchestrator::{Token, http_client};
 
 /// What went wrong between the agent and the server.
 #[derive(Debug, thiserror::Error)]
@@ -49,19 +49,21 @@ pub struct ToolAnswer {
     pub text: String,
 }
 
-/// One session: initialize, tools/list, tools/call of `tool`, close.
+/// One session: initialize, tools/list, tools/call of `tool`, close. `key` logs the agent in.
 ///
 /// # Errors
 /// Any failure of the protocol; a tool's own failure is a value ([`ToolAnswer::is_error`]).
 pub async fn call_tool(
     url: &str,
+    key: Option<&Token>,
     tool: &str,
     arguments: Map<String, Value>,
 ) -> Result<ToolAnswer, Error> {
-    let transport = StreamableHttpClientTransport::with_client(
-        http_client(url),
-        StreamableHttpClientTransportConfig::with_uri(url),
-    );
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url);
+    if let Some(key) = key {
+        config = config.auth_header(key.reveal());
+    }
+    let transport = StreamableHttpClientTransport::with_client(http_client(url), config);
     let session =
         ().serve(transport)
             .await
