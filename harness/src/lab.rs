@@ -33,6 +33,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams, PostParams};
 use serde_json::{Map, Value, json};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,7 +46,7 @@ use crate::scenario_data::ServerManifest;
 use crate::scenario_data::tier_one::TierOne;
 use crate::tier::{self, Cluster, FarEnds};
 use crate::waiting::{TimedOut, Waiting};
-use orchestrator::Orchestrator;
+use orchestrator::{Orchestrator, Token};
 
 pub use crafted::Crafted;
 pub use platform::Question;
@@ -128,6 +129,8 @@ pub struct Setup {
     pub without_network_policy: bool,
     /// Zones outside the cluster that cluster DNS forwards. None: every zone, as an unchanged CoreDNS does.
     pub forwarded_zones: Option<Vec<String>>,
+    /// The orchestrator asks for no login, as published: every request has the owner's rights.
+    pub without_authentication: bool,
     /// Nothing runs but the platform: its namespaces are there, and no orchestrator.
     pub without_orchestrator: bool,
 }
@@ -151,6 +154,8 @@ pub struct Lab {
     cluster: Arc<dyn Cluster>,
     far_ends: FarEnds,
     orchestrator: Orchestrator,
+    /// The API key of the agents, made when the first one calls.
+    agent_key: OnceCell<Option<Token>>,
     /// The orchestrator is installed.
     orchestrated: bool,
     servers: BTreeMap<String, Server>,
@@ -196,7 +201,8 @@ impl Lab {
             waiting: waiting.clone(),
             cluster,
             far_ends,
-            orchestrator: Orchestrator::new(String::new()),
+            orchestrator: Orchestrator::new(String::new(), None),
+            agent_key: OnceCell::new(),
             orchestrated: true,
             servers: BTreeMap::new(),
             created: BTreeMap::new(),
@@ -218,7 +224,8 @@ impl Lab {
         };
         match started {
             Ok(address) => {
-                lab.orchestrator = Orchestrator::new(format!("http://{address}"));
+                let token = lab.cluster.orchestrator_token();
+                lab.orchestrator = Orchestrator::new(format!("http://{address}"), token);
                 Ok(lab)
             }
             Err(error) => {
@@ -298,7 +305,7 @@ impl Lab {
     /// call is recorded, not returned.
     ///
     /// # Errors
-    /// Only when the call outlives its deadline.
+    /// When the call outlives its deadline, or the orchestrator makes no API key for the agent.
     pub async fn call_tool(
         &mut self,
         name: &str,
@@ -306,16 +313,21 @@ impl Lab {
         arguments: Map<String, Value>,
     ) -> Result<ToolCall, Error> {
         let url = self.orchestrator.connect_url(&self.server(name)?.id);
+        let made = self.orchestrator.api_key("agent", &[]);
+        let key = self.agent_key.get_or_try_init(|| made).await?.as_ref();
         let began = std::time::Instant::now();
         let called = async {
-            let session = agent::Session::open(&url).await?;
+            let session = agent::Session::open(&url, key).await?;
             let answer = session.call_tool(tool, arguments).await;
-            self.agents.push(session);
-            answer
+            Ok::<_, agent::Error>((session, answer))
         };
         let what = format!("the answer to {tool:?}");
         let deadline = self.context.deadlines.tool_call;
         let answer = self.waiting.until(what, deadline, called).await?;
+        let answer = answer.and_then(|(session, answer)| {
+            self.agents.push(session);
+            answer
+        });
         let (succeeded, detail) = match answer {
             Ok(answer) => (!answer.is_error, answer.text),
             Err(error) => (false, error.to_string()),
@@ -503,9 +515,9 @@ impl Lab {
         Ok(statuses.iter().map(|status| status.restart_count).sum())
     }
 
-    /// Where the orchestrator's API answers, on this machine.
-    pub fn orchestrator_url(&self) -> &str {
-        self.orchestrator.base()
+    /// The orchestrator's API, with the owner's login.
+    pub fn orchestrator(&self) -> &Orchestrator {
+        &self.orchestrator
     }
 
     /// A kubeconfig for people and their tools.

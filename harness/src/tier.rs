@@ -26,6 +26,7 @@ pub use far_ends::FarEnds;
 
 use crate::evidence::observe::Captures;
 use crate::judge::StoppedOnNode;
+use crate::lab::orchestrator::Token;
 use crate::scenario_data::tier_one::{Places, TierOne};
 use vendor_api::VendorApi;
 
@@ -106,6 +107,9 @@ pub trait Cluster: Send + Sync {
 
     /// Flows that NetworkPolicies stopped on the nodes so far; none where the tier can't see that.
     fn stopped_on_nodes(&self) -> BoxFuture<'_, Option<Vec<StoppedOnNode>>>;
+
+    /// The owner's login to the orchestrator's API; none while its authentication is off.
+    fn orchestrator_token(&self) -> Option<Token>;
 
     /// The admin token of the orchestrator's storage API, where the harness knows it.
     fn storage_token(&self) -> Option<&str>;

@@ -43,22 +43,51 @@ pub async fn up(args: &UpArgs, binary: PathBuf) -> Result<(), Error> {
     }
     let kubeconfig =
         Kubeconfig::write(args.kubeconfig.as_deref(), &lab.kubeconfig()).map_err(unwritten)?;
+    let token = context.folder.join("orchestrator-token");
+    if let Some(own) = lab.orchestrator().token() {
+        write_secret(&token, own.reveal())
+            .map_err(|error| Error::Setup(format!("cannot write {}: {error}", token.display())))?;
+        say(&format!(
+            "bearer token of the orchestrator's owner: {}",
+            token.display()
+        ))?;
+    }
     say(&format!(
-        "ready after {:.2} s\n\n  export KUBECONFIG={}\n\nOrchestrator: {}\nEvidence:     {}\nCtrl-C takes it down.",
+        "ready after {:.2} s
+
+  export KUBECONFIG={}
+
+Orchestrator: {}
+Evidence:     {}
+Ctrl-C takes it down.",
         began.elapsed().as_secs_f64(),
         kubeconfig.path().display(),
-        lab.orchestrator_url(),
+        lab.orchestrator().base(),
         context.folder.display(),
     ))?;
     fixtures::shutdown_signal().await;
     say("taking the cluster down ...")?;
     let removed = kubeconfig.remove().map_err(unwritten);
+    // The cluster that it belongs to is gone: a file that could not be removed opens nothing.
+    drop(std::fs::remove_file(&token));
     lab.finish().await;
     removed
 }
 
 fn unwritten(error: kubeconfig::Error) -> Error {
     Error::Setup(error.to_string())
+}
+
+/// Writes a file that its owner alone may read.
+fn write_secret(path: &std::path::Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 fn say(text: &str) -> Result<(), Error> {

@@ -55,9 +55,9 @@ pub(super) async fn servers(context: &Arc<RunContext>, count: usize) -> Result<(
     let manifest = context.project.server("weather")?;
 
     let began = Instant::now();
-    let orchestrator = Orchestrator::new(lab.orchestrator_url());
+    let orchestrator = lab.orchestrator();
     let asked: Vec<Asked> = stream::iter(0..count)
-        .map(|index| ask(&orchestrator, &manifest, index))
+        .map(|index| ask(orchestrator, &manifest, index))
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await?;

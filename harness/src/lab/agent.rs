@@ -10,7 +10,7 @@ use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use serde_json::{Map, Value};
 
-use super::orchestrator::http_client;
+use super::orchestrator::{Token, http_client};
 
 /// What went wrong between the agent and the server.
 #[derive(Debug, thiserror::Error)]
@@ -58,15 +58,16 @@ pub struct ToolAnswer {
 pub struct Session(RunningService<RoleClient, ()>);
 
 impl Session {
-    /// Connects and initializes.
+    /// Connects and initializes. `key` logs the agent in.
     ///
     /// # Errors
     /// [`Error::Initialize`].
-    pub async fn open(url: &str) -> Result<Self, Error> {
-        let transport = StreamableHttpClientTransport::with_client(
-            http_client(url),
-            StreamableHttpClientTransportConfig::with_uri(url),
-        );
+    pub async fn open(url: &str, key: Option<&Token>) -> Result<Self, Error> {
+        let mut config = StreamableHttpClientTransportConfig::with_uri(url);
+        if let Some(key) = key {
+            config = config.auth_header(key.reveal());
+        }
+        let transport = StreamableHttpClientTransport::with_client(http_client(url), config);
         let session = ().serve(transport).await;
         session.map(Self).map_err(|error| Error::Initialize {
             url: url.to_owned(),

@@ -16,9 +16,7 @@ use kube::runtime::wait::{await_condition, conditions};
 use serde_json::{Value, json};
 
 use super::traces::name_in;
-use super::{
-    Error, Lab, ORCHESTRATOR_NAMESPACE, Orchestrator, RUNTIME_NAMESPACE, orchestrator, watching,
-};
+use super::{Error, Lab, ORCHESTRATOR_NAMESPACE, RUNTIME_NAMESPACE, orchestrator, watching};
 use crate::evidence::Event;
 use crate::judge::PodFact;
 use crate::scenario_data::ServerManifest;
@@ -305,8 +303,7 @@ impl Lab {
             );
         }
         if part == Part::Orchestrator {
-            // Connections to the Pod that is gone are of no use.
-            self.orchestrator = Orchestrator::new(self.orchestrator.base());
+            self.orchestrator = self.orchestrator.anew();
             let answers = poll_until(Duration::MAX, async || {
                 let answers = self.orchestrator.servers().await.is_ok();
                 Ok::<_, Error>(Look::when(answers, ()))

@@ -48,16 +48,52 @@ pub struct Server {
 pub struct Orchestrator {
     http: reqwest::Client,
     base: String,
+    /// The owner's bearer token; none while the orchestrator's authentication is off.
+    token: Option<Token>,
+}
+
+/// A bearer token. Its text is not part of any message.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// A token from its text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the request that carries it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(a token)")
+    }
 }
 
 impl Orchestrator {
-    /// `base` is the URL before `/api`, for example `http://127.0.0.1:8080`.
-    pub fn new(base: impl Into<String>) -> Self {
+    /// `base` is the URL before `/api`, for example `http://127.0.0.1:8080`. `token` logs the owner in.
+    pub fn new(base: impl Into<String>, token: Option<Token>) -> Self {
         let base = base.into();
         Self {
             http: http_client(&base),
             base,
+            token,
         }
+    }
+
+    /// The same with connections of its own: those to a Pod that is gone are of no use.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        Self::new(self.base.clone(), self.token.clone())
+    }
+
+    /// The owner's bearer token; none while the orchestrator's authentication is off.
+    pub fn token(&self) -> Option<&Token> {
+        self.token.as_ref()
     }
 
     /// The URL before `/api`.
@@ -176,6 +212,22 @@ impl Orchestrator {
             .collect())
     }
 
+    /// Makes an API key, with which an agent reaches servers and nothing else. `servers` limits it; empty: all of the
+    /// user's. None while the orchestrator's authentication is off.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the orchestrator makes none.
+    pub async fn api_key(&self, name: &str, servers: &[&str]) -> Result<Option<Token>, Error> {
+        if self.token.is_none() {
+            return Ok(None);
+        }
+        let wanted = json!({"name": name, "mcpServerIds": servers});
+        let made: Value = self
+            .call(reqwest::Method::POST, "/api/api-keys", Some(&wanted))
+            .await?;
+        Ok(made["key"].as_str().map(Token::new))
+    }
+
     /// Where an agent reaches a server through the orchestrator.
     pub fn connect_url(&self, id: &str) -> String {
         format!("{}/mcp-connect/{id}", self.base)
@@ -203,6 +255,9 @@ impl Orchestrator {
     ) -> Result<reqwest::Response, Error> {
         let call = format!("{method} {path}");
         let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.reveal());
+        }
         if let Some(body) = body {
             request = request.json(body);
         }

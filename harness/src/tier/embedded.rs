@@ -45,6 +45,7 @@ use super::{Capabilities, Cluster, Crash, Error, FarEnds};
 use crate::evidence::Recorder;
 use crate::evidence::observe::Captures;
 use crate::judge::{Protocol, StoppedOnNode};
+use crate::lab::orchestrator::Token;
 use crate::lab::{ORCHESTRATOR_NAMESPACE, Setup};
 use crate::run::RunContext;
 use crate::scenario_data::tier_one::{Places, TierOne};
@@ -93,6 +94,8 @@ struct Embedded {
     client: kube::Client,
     firewall: Firewall,
     api_server_beyond: bool,
+    /// The owner's login to the orchestrator; none while its authentication is off.
+    orchestrator_token: Option<Token>,
     trust: rustls::ClientConfig,
     cancel: CancellationToken,
     tasks: TaskTracker,
@@ -169,7 +172,9 @@ pub async fn start(
         record_api_server(&client, recorder).await?;
     }
     record_nodes(&client, recorder).await?;
-    create_all(&client, &installed(context, setup)).await?;
+    let token = (!setup.without_authentication).then(fixtures::obot::ids::secret);
+    let installed = installed(context, setup, token.as_deref());
+    create_all(&client, &installed).await?;
     let far_ends = FarEnds::new(network, internet.clone(), world, &context.authority)?;
     Ok((
         Arc::new(Embedded {
@@ -177,6 +182,7 @@ pub async fn start(
             client,
             firewall,
             api_server_beyond: setup.api_server_beyond,
+            orchestrator_token: token.map(Token::new),
             trust: context
                 .authority
                 .client_config()
@@ -337,6 +343,10 @@ impl Cluster for Embedded {
             Some(stopped.collect())
         }
         .boxed()
+    }
+
+    fn orchestrator_token(&self) -> Option<Token> {
+        self.orchestrator_token.clone()
     }
 
     fn storage_token(&self) -> Option<&str> {

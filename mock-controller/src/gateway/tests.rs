@@ -13,4 +13,5 @@ mod refused;
 mod restart;
 mod seeded;
 mod shares;
+mod strict;
 mod world;

@@ -61,9 +61,12 @@ pub(super) fn has_fault(context: &RunContext, fault: ClusterFault) -> bool {
     context.faults.iter().any(|name| name == fault.name())
 }
 
-/// The objects of the orchestrator's installation, or its namespaces alone.
-pub(super) fn installed(context: &RunContext, setup: &Setup) -> Vec<Value> {
-    let mut objects = install::manifests(&installation(context, setup));
+/// The objects of the orchestrator's installation, or its namespaces alone. `token` logs the owner in; without one the
+/// orchestrator's authentication is off.
+pub(super) fn installed(context: &RunContext, setup: &Setup, token: Option<&str>) -> Vec<Value> {
+    let mut config = installation(context, setup);
+    config.bootstrap_token = token.map(str::to_owned);
+    let mut objects = install::manifests(&config);
     if setup.without_orchestrator {
         objects.retain(|object| object["kind"] == "Namespace");
     }
