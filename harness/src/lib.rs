@@ -50,7 +50,6 @@ pub mod fuzz;
 pub mod judge;
 pub mod lab;
 pub mod listing;
-pub mod outcome;
 pub mod program;
 pub mod project;
 pub mod report;
@@ -63,3 +62,5 @@ pub mod tier;
 pub mod up;
 pub mod waiting;
 pub mod world;
+
+pub use facts::outcome;
