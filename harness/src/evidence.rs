@@ -26,10 +26,11 @@ pub mod observe;
 pub mod receipts;
 pub mod recorder;
 
+pub use crate::facts::Measurement;
 pub use capture::{Capture, Packet};
 pub use event::{
-    Event, Measurement, PolicyObject, Recorded, RunFinished, RunStarted, ScenarioFinished,
-    ScenarioStarted, StepFinished, StepOutcome, StepStarted, ToolCall,
+    Event, PolicyObject, Recorded, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted,
+    StepFinished, StepOutcome, StepStarted, ToolCall,
 };
 pub use folder::Folder;
 pub use gateway_log::{Action, GatewayLog, GatewayRecord};

@@ -13,7 +13,6 @@
 //! | module          | judges                                                               |
 //! |-----------------|----------------------------------------------------------------------|
 //! | `about`         | (what is known about the attempt of a check, for claims)              |
-//! | [`fact`]        | (what the judge is told: attempts, pods, rules)                      |
 //! | [`observation`] | (what was observed, and what a tier cannot see)                      |
 //! | [`denial`]      | that an attempt was blocked                                          |
 //! | [`permit`]      | that a request passed                                                |
@@ -53,7 +52,6 @@ pub mod compensated;
 mod correlate;
 pub mod default_action;
 pub mod denial;
-pub mod fact;
 mod finding;
 pub mod governed;
 pub mod level;
@@ -73,61 +71,36 @@ pub mod pods;
 pub mod policy_object;
 pub mod replacement;
 pub mod restart;
-pub mod result;
 pub mod server_name;
 pub mod spread;
 pub mod tool_call;
 pub mod trace;
 pub mod update;
 
-use crate::facts::About;
+use crate::outcome::Outcome;
 
+pub use crate::facts::{
+    Attempt, Bearing, Check, CheckResult, ClientOutcome, ClientResult, EvidenceLine, Exchange,
+    Judged, ListFact, PodFact, Protocol, RuleRef, Sent, StoppedOnNode,
+};
 pub use closed_world::{ClosedWorldClaim, judge_closed_world};
 pub use denial::{DenialClaim, judge_default_action, judge_denial};
-pub use fact::{
-    Attempt, ClientOutcome, ClientResult, Exchange, Judged, ListFact, PodFact, Protocol, RuleRef,
-    Sent,
-};
 pub use finding::in_words as duration_in_words;
 pub use governed::{GovernedClaim, judge_governed};
 pub use logged::{LogClaim, TraceClaim, judge_logged, judge_traceable};
-pub use node::{NodeClaim, StoppedOnNode, judge_stopped_on_node};
+pub use node::{NodeClaim, judge_stopped_on_node};
 pub use observation::{Observations, Seen};
 pub use permit::{PermitClaim, judge_permit};
 pub use restart::{RestartClaim, judge_fail_closed};
-pub use result::{Bearing, CheckResult, EvidenceLine};
 pub use spread::{SpreadClaim, judge_spread};
 pub use trace::{NoTraceClaim, Place, judge_no_trace};
 pub use update::{UpdateClaim, judge_update};
 
-/// Which check a claim is. Which requirements it speaks for, `scenarios/claims.yaml` says when it is recorded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Check {
-    /// What kind of check it is, a word in kebab-case.
-    pub kind: String,
-    /// Name of the check, unique within the scenario.
-    pub name: String,
-    /// Label of the attempt that it is about, if it is about one.
-    pub attempt: Option<String>,
-    /// What is known about that attempt.
-    pub about: About,
-}
-
 impl Check {
-    /// A check about no attempt.
-    #[must_use]
-    pub fn new(kind: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            kind: kind.into(),
-            name: name.into(),
-            ..Self::default()
-        }
-    }
-
     /// Its result where one fact decides.
     fn stated(
         &self,
-        outcome: crate::outcome::Outcome,
+        outcome: Outcome,
         expected: impl Into<String>,
         found: impl Into<String>,
     ) -> CheckResult {

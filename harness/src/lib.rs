@@ -51,7 +51,6 @@ pub mod judge;
 pub mod kubeconfig;
 pub mod lab;
 pub mod listing;
-pub mod outcome;
 pub mod program;
 pub mod project;
 pub mod report;
@@ -65,3 +64,5 @@ pub mod tier;
 pub mod up;
 pub mod waiting;
 pub mod world;
+
+pub use facts::outcome;

@@ -18,6 +18,7 @@ pub mod terminal;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+pub(crate) use build::not_shown;
 pub use build::{ScenarioEvidence, build};
 pub use model::{Report, SCHEMA};
 

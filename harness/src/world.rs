@@ -21,6 +21,7 @@ use crate::evidence::{Event, Recorder, ScenarioFinished, ScenarioStarted, StepSt
 use crate::judge::{CheckResult, Control, Judged};
 use crate::lab::{self, Lab, Setup};
 use crate::outcome::Outcome;
+use crate::report::not_shown;
 use crate::run::RunContext;
 use crate::steps::authoring::Authoring;
 use crate::steps::dns::Lookups;
@@ -350,18 +351,31 @@ impl World {
         scene
             .context
             .verdicts
-            .set(&scene.location, verdict(&scene.recorder, &finished));
+            .set(&scene.location, scene.verdict(&finished));
         scene.recorder.record(Event::ScenarioFinished(finished));
     }
 }
 
-fn verdict(recorder: &Recorder, finished: &ScenarioFinished) -> Outcome {
-    let events = recorder.events();
-    let checks = events.iter().filter_map(|recorded| match &recorded.event {
-        Event::Check(check) => Some(check.outcome),
-        _ => None,
-    });
-    Outcome::gravest(checks.chain(finished.outcome))
+impl Scene {
+    /// What the scenario came to, as the report will say.
+    fn verdict(&self, finished: &ScenarioFinished) -> Outcome {
+        let events = self.recorder.events();
+        let checks: Vec<CheckResult> = events
+            .iter()
+            .filter_map(|recorded| match &recorded.event {
+                Event::Check(check) => Some(check.clone()),
+                _ => None,
+            })
+            .collect();
+        let outcomes = checks.iter().map(|check| check.outcome);
+        let outcome = Outcome::gravest(outcomes.chain(finished.outcome));
+        let shows_its_tags =
+            || not_shown(&self.requirements, &checks, &self.context.requirements).is_none();
+        if outcome.is_settled() && outcome != Outcome::NotApplicable && !shows_its_tags() {
+            return Outcome::HarnessError;
+        }
+        outcome
+    }
 }
 
 /// What finished scenarios came to, by location. Clones share it.

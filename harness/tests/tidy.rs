@@ -85,7 +85,6 @@ fn the_oracle_is_never_the_engine() {
         "judge",
         "evidence",
         "report",
-        "outcome",
         "requirement",
     ] {
         let found = offenders(
@@ -98,6 +97,16 @@ fn the_oracle_is_never_the_engine() {
             found.join("\n")
         );
     }
+}
+
+/// Everything stands on facts, so that facts stand on nothing above them.
+#[test]
+fn facts_import_nothing_from_above() {
+    let found: Vec<String> = offenders(&module("facts"), &["crate::"])
+        .into_iter()
+        .filter(|line| !line.contains("crate::facts"))
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]

@@ -170,9 +170,9 @@ impl Capture {
         let raw_ip = matches!(link, DataLink::RAW | DataLink::IPV4 | DataLink::IPV6);
         match decode(bytes).filter(|_| raw_ip) {
             Some(packet) => self.packets.push(Packet {
+                number,
                 at,
                 interface,
-                number,
                 outbound,
                 ..packet
             }),

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::detection::Score;
-use crate::judge::{
-    CheckResult, ClientResult, Judged, ListFact, PodFact, RuleRef, Sent, StoppedOnNode,
+use crate::facts::{
+    CheckResult, ClientResult, Judged, ListFact, Measurement, Outcome, PodFact, RuleRef, Sent,
+    StoppedOnNode,
 };
-use crate::outcome::Outcome;
 
 /// One line of `events.jsonl`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -332,20 +332,6 @@ pub struct ToolCall {
     pub detail: String,
     /// Microseconds from request to response.
     pub elapsed_us: u64,
-}
-
-/// A measured figure. Reported, compared with its bound only where a requirement states one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Measurement {
-    /// `time-to-enforce`, `denial-latency`, ...
-    pub name: String,
-    /// What was measured, in words.
-    pub of: String,
-    /// Microseconds.
-    pub micros: u64,
-    /// The stated bound in microseconds. Absent: no requirement states one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bound_micros: Option<u64>,
 }
 
 /// RFC 3339 with nine digits, so that lines align and sort as text.

@@ -139,7 +139,8 @@ pub fn from_events<'a>(
                 canary,
                 sent,
             } => {
-                announce(&mut observations.attempts, attempt, canary, sent);
+                let label = announce(&mut observations.attempts, attempt, canary, sent);
+                observations.announced.insert(label, recorded.seq);
             }
             Event::ProbeResult {
                 attempt,
@@ -148,6 +149,7 @@ pub fn from_events<'a>(
             } => {
                 attempt_of(&mut observations.attempts, attempt, canary).result =
                     Some(result.clone());
+                observations.reported.insert(attempt.clone(), recorded.seq);
             }
             _ => {}
         }
@@ -168,18 +170,18 @@ pub fn from_events<'a>(
 }
 
 /// An announcement is kept as it came first: a second one under the same label is another attempt, which no step knows.
-fn announce(attempts: &mut Vec<Attempt>, label: &str, canary: &str, sent: &Sent) {
+fn announce(attempts: &mut Vec<Attempt>, label: &str, canary: &str, sent: &Sent) -> String {
     let announced = |label: &str| {
         let mut known = attempts.iter();
         known.any(|attempt| attempt.label == label && attempt.sent.is_some())
     };
     let again = (2..).map(|number| format!("{label} (announcement {number})"));
-    let free = std::iter::once(label.to_owned())
+    let label = std::iter::once(label.to_owned())
         .chain(again)
-        .find(|label| !announced(label));
-    if let Some(label) = free {
-        attempt_of(attempts, &label, canary).sent = Some(sent.clone());
-    }
+        .find(|label| !announced(label))
+        .expect("invariant: there are more numbers than announcements");
+    attempt_of(attempts, &label, canary).sent = Some(sent.clone());
+    label
 }
 
 fn attempt_of<'a>(attempts: &'a mut Vec<Attempt>, label: &str, canary: &str) -> &'a mut Attempt {

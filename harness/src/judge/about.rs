@@ -2,9 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::fact::{ListFact, PodFact};
 use super::{Attempt, Check, Exchange, Observations, Protocol, RuleExpectation, Sent};
-use crate::facts::{About, Aspect, Name};
+use crate::facts::{About, Aspect, ListFact, Name, PodFact};
 
 impl Check {
     /// A check about an attempt, with what was observed of who sent it.

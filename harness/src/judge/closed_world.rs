@@ -63,7 +63,7 @@ pub fn judge_closed_world(claim: &ClosedWorldClaim, observations: &Observations)
     world.permits(&mut finding);
     world.names();
     for (file, text) in world.strangers.iter().take(MAX_TOLD) {
-        finding.contradicts(file, format!("unexplained: {text}"));
+        finding.contradicts(*file, format!("unexplained: {text}"));
     }
     if let Some(more @ 1..) = world.strangers.len().checked_sub(MAX_TOLD) {
         finding.contradicts(folder::EVENTS, format!("unexplained: {more} more"));

@@ -43,7 +43,7 @@ pub fn judge_denial(claim: &DenialClaim, observations: &Observations) -> CheckRe
     let live = control(claim, observations, &mut finding);
     far_ends(claim, observations, &mut finding);
     outside(claim, observations, live, &mut finding);
-    client(claim, &mut finding);
+    client(claim, observations, &mut finding);
     let decided_at = log(claim, observations, &mut finding);
     quiet(claim, observations, decided_at, &mut finding);
     let by = match &claim.rule {
@@ -81,9 +81,8 @@ pub(super) fn sent(claim: &DenialClaim, observations: &Observations, finding: &m
     let flow = format!("{} -> {}", sent.source, claim.attempt.target());
     match &observations.pod_side {
         Seen::Read(capture) => {
-            let packets = capture
-                .packets_between(sent.protocol, sent.source, sent.destination)
-                .count();
+            let own = || capture.packets_between(sent.protocol, sent.source, sent.destination);
+            let packets = own().count();
             if packets == 0 {
                 finding.missing(
                     folder::POD_SIDE,
@@ -91,7 +90,11 @@ pub(super) fn sent(claim: &DenialClaim, observations: &Observations, finding: &m
                 );
             } else {
                 let packets = count(packets, "packet");
-                finding.supports(folder::POD_SIDE, format!("{label}: sent, {packets} {flow}"));
+                let first = own().next().map(|packet| packet.number);
+                finding.supports(
+                    (folder::POD_SIDE, first),
+                    format!("{label}: sent, {packets} {flow}"),
+                );
             }
         }
         Seen::Unreadable(why) => {
@@ -100,7 +103,10 @@ pub(super) fn sent(claim: &DenialClaim, observations: &Observations, finding: &m
                 format!("the pod's packets cannot be read: {why}"),
             );
         }
-        Seen::NotVisible => finding.supports(folder::EVENTS, format!("{label}: sent, {flow}")),
+        Seen::NotVisible => finding.supports(
+            (folder::EVENTS, observations.announced.get(label).copied()),
+            format!("{label}: sent, {flow}"),
+        ),
     }
 }
 
@@ -111,7 +117,7 @@ pub(super) fn far_ends(claim: &DenialClaim, observations: &Observations, finding
         if !claim.may_hold.contains(&receipt.endpoint) {
             arrived = true;
             finding.contradicts(
-                folder::RECEIPTS,
+                (folder::RECEIPTS, observations.line_of(receipt)),
                 format!(
                     "{} received the canary {}: {}",
                     receipt.endpoint,
@@ -127,14 +133,16 @@ pub(super) fn far_ends(claim: &DenialClaim, observations: &Observations, finding
     let connections = correlate::connections(&claim.attempt, sent, observations);
     let bytes: u64 = connections.iter().map(Connection::received).sum();
     let connected = count(connections.len(), "connection");
+    let first = connections.first().and_then(|one| one.receipts.first());
+    let first = first.and_then(|receipt| observations.line_of(receipt));
     if connections.iter().any(Connection::carried_data) {
         finding.contradicts(
-            folder::RECEIPTS,
+            (folder::RECEIPTS, first),
             format!("{}: {connected}, {bytes} bytes received", claim.far_end),
         );
     } else if !connections.is_empty() && observations.outside != Seen::NotVisible {
         finding.contradicts(
-            folder::RECEIPTS,
+            (folder::RECEIPTS, first),
             format!("{}: {connected} reached it, without data", claim.far_end),
         );
     } else if !arrived {
@@ -178,7 +186,7 @@ pub(super) fn outside(
         let packets: usize = flows.iter().map(|flow| flow.sent).sum();
         let bytes: usize = flows.iter().map(|flow| flow.sent_bytes).sum();
         finding.contradicts(
-            folder::OUTSIDE,
+            (folder::OUTSIDE, first.numbers.first().copied()),
             format!(
                 "packets of that flow outside the gateway: {packets} ({bytes} bytes), first {} -> {}",
                 first.source, first.destination
@@ -199,7 +207,7 @@ pub(super) fn outside(
 }
 
 /// The client's own result proves an arrival, and never a denial.
-pub(super) fn client(claim: &DenialClaim, finding: &mut Finding) {
+pub(super) fn client(claim: &DenialClaim, observations: &Observations, finding: &mut Finding) {
     let Some(result) = &claim.attempt.result else {
         return;
     };
@@ -208,10 +216,14 @@ pub(super) fn client(claim: &DenialClaim, finding: &mut Finding) {
         .map(|status| format!(", status {status}"))
         .unwrap_or_default();
     let said = format!("the client's own result: {}{status}", result.outcome);
+    let reported = observations.reported.get(&claim.attempt.label).copied();
     if claim.attempt.answered() {
-        finding.contradicts(folder::EVENTS, format!("{said}: somebody answered it"));
+        finding.contradicts(
+            (folder::EVENTS, reported),
+            format!("{said}: somebody answered it"),
+        );
     } else {
-        finding.neutral(folder::EVENTS, said);
+        finding.neutral((folder::EVENTS, reported), said);
     }
 }
 
@@ -249,7 +261,7 @@ fn log(
     let Some(any_denial) = enforced(Action::Deny).next() else {
         if let Some(permit) = enforced(Action::Permit).next() {
             finding.contradicts(
-                folder::GATEWAY_LOG,
+                (folder::GATEWAY_LOG, permit.line),
                 correlate::describe_record(permit, observations),
             );
             return None;
@@ -267,11 +279,14 @@ fn log(
     let Some(denial) = enforced(Action::Deny).find(|record| objection(record).is_none()) else {
         let described = correlate::describe_record(any_denial, observations);
         let objection = objection(any_denial).unwrap_or_default();
-        finding.missing(folder::GATEWAY_LOG, format!("{described}: {objection}"));
+        finding.missing(
+            (folder::GATEWAY_LOG, any_denial.line),
+            format!("{described}: {objection}"),
+        );
         return None;
     };
     finding.supports(
-        folder::GATEWAY_LOG,
+        (folder::GATEWAY_LOG, denial.line),
         correlate::describe_record(denial, observations),
     );
     if let Some(seen_at) = denial.seen_at {
@@ -335,21 +350,21 @@ pub(super) fn control(
     }
     let received = correlate::with_canary(&control.attempt.canary, observations)
         .into_iter()
-        .any(|receipt| receipt.endpoint == control.far_end);
-    if !received {
+        .find(|receipt| receipt.endpoint == control.far_end);
+    let Some(received) = received else {
         finding.control_broken(
             folder::RECEIPTS,
             format!("{label}: {} has no receipt of it", control.far_end),
         );
         return false;
-    }
+    };
     let live = match &observations.outside {
         Seen::Read(_) => !correlate::outside_flows(&control.attempt, sent, observations).is_empty(),
         Seen::Unreadable(_) | Seen::NotVisible => true,
     };
     if live {
         finding.supports(
-            folder::RECEIPTS,
+            (folder::RECEIPTS, observations.line_of(received)),
             format!("{label}: reached {}", control.far_end),
         );
     } else {

@@ -18,26 +18,34 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn supports(&mut self, file: &str, found: impl Into<String>) {
-        self.add(Bearing::Supports, Some(file), found.into());
+    pub(super) fn supports<'a>(&mut self, place: impl Into<Place<'a>>, found: impl Into<String>) {
+        self.add(Bearing::Supports, Some(place.into()), found.into());
     }
 
-    pub(super) fn contradicts(&mut self, file: &str, found: impl Into<String>) {
-        self.add(Bearing::Contradicts, Some(file), found.into());
+    pub(super) fn contradicts<'a>(
+        &mut self,
+        place: impl Into<Place<'a>>,
+        found: impl Into<String>,
+    ) {
+        self.add(Bearing::Contradicts, Some(place.into()), found.into());
     }
 
-    pub(super) fn missing(&mut self, file: &str, found: impl Into<String>) {
-        self.add(Bearing::Missing, Some(file), found.into());
+    pub(super) fn missing<'a>(&mut self, place: impl Into<Place<'a>>, found: impl Into<String>) {
+        self.add(Bearing::Missing, Some(place.into()), found.into());
     }
 
-    pub(super) fn neutral(&mut self, file: &str, found: impl Into<String>) {
-        self.add(Bearing::Neutral, Some(file), found.into());
+    pub(super) fn neutral<'a>(&mut self, place: impl Into<Place<'a>>, found: impl Into<String>) {
+        self.add(Bearing::Neutral, Some(place.into()), found.into());
     }
 
     /// A clause of the positive control is not met.
-    pub(super) fn control_broken(&mut self, file: &str, found: impl Into<String>) {
+    pub(super) fn control_broken<'a>(
+        &mut self,
+        place: impl Into<Place<'a>>,
+        found: impl Into<String>,
+    ) {
         self.control_broken = true;
-        self.missing(file, found);
+        self.missing(place, found);
     }
 
     pub(super) fn measured(
@@ -112,12 +120,43 @@ impl Finding {
         }
     }
 
-    fn add(&mut self, bearing: Bearing, file: Option<&str>, found: String) {
+    fn add(&mut self, bearing: Bearing, place: Option<Place<'_>>, found: String) {
         self.lines.push(EvidenceLine {
             found,
-            file: file.map(str::to_owned),
+            file: place.as_ref().map(|place| place.file.to_owned()),
+            position: place.and_then(|place| place.position),
             bearing,
         });
+    }
+}
+
+/// Where something was found: a file of the evidence folder and, where one observation is meant, its position in it.
+pub(super) struct Place<'a> {
+    file: &'a str,
+    position: Option<u64>,
+}
+
+impl<'a> From<&'a str> for Place<'a> {
+    fn from(file: &'a str) -> Self {
+        Self {
+            file,
+            position: None,
+        }
+    }
+}
+
+impl<'a> From<(&'a str, u64)> for Place<'a> {
+    fn from((file, position): (&'a str, u64)) -> Self {
+        Self {
+            file,
+            position: Some(position),
+        }
+    }
+}
+
+impl<'a> From<(&'a str, Option<u64>)> for Place<'a> {
+    fn from((file, position): (&'a str, Option<u64>)) -> Self {
+        Self { file, position }
     }
 }
 

@@ -113,7 +113,7 @@ fn record(claim: &LogClaim, observations: &Observations, finding: &mut Finding) 
     ) {
         (Some(record), _) => on_time(claim, sent, record, observations, finding),
         (None, Some(record)) => finding.contradicts(
-            folder::GATEWAY_LOG,
+            (folder::GATEWAY_LOG, record.line),
             format!(
                 "{}: {}",
                 correlate::describe_record(record, observations),
@@ -137,13 +137,13 @@ fn on_time(
         .map(|seen_at| micros_between(sent.at, seen_at));
     match late.filter(|&micros| micros > micros_of(claim.within)) {
         Some(micros) => finding.contradicts(
-            folder::GATEWAY_LOG,
+            (folder::GATEWAY_LOG, record.line),
             format!(
                 "{described}: logged after {}, past the deadline",
                 in_words(micros)
             ),
         ),
-        None => finding.supports(folder::GATEWAY_LOG, described),
+        None => finding.supports((folder::GATEWAY_LOG, record.line), described),
     }
 }
 
@@ -153,7 +153,7 @@ fn absent(claim: &LogClaim, sent: &Sent, observations: &Observations, finding: &
         let described = correlate::describe_record(record, observations);
         let early = in_words(micros_between(record.at, sent.at));
         let text = format!("{described}: its time is {early} before the attempt was sent");
-        return finding.contradicts(folder::GATEWAY_LOG, text);
+        return finding.contradicts((folder::GATEWAY_LOG, record.line), text);
     }
     let waited = micros_between(sent.at, observations.until);
     let mut text = format!(
@@ -267,7 +267,7 @@ fn trace(claim: &TraceClaim, observations: &Observations, finding: &mut Finding)
         .collect();
     match holders.as_slice() {
         [] => finding.contradicts(
-            folder::EVENTS,
+            (folder::GATEWAY_LOG, denial.line),
             format!("{address} in the log was no pod's address at that time"),
         ),
         [pod] => {
@@ -277,13 +277,13 @@ fn trace(claim: &TraceClaim, observations: &Observations, finding: &mut Finding)
                 pod.namespace, pod.name
             );
             if pod.server.as_ref() == Some(&claim.server) {
-                finding.supports(folder::GATEWAY_LOG, chain);
+                finding.supports((folder::GATEWAY_LOG, denial.line), chain);
             } else {
-                finding.contradicts(folder::GATEWAY_LOG, chain);
+                finding.contradicts((folder::GATEWAY_LOG, denial.line), chain);
             }
         }
         several => finding.contradicts(
-            folder::EVENTS,
+            (folder::GATEWAY_LOG, denial.line),
             format!(
                 "{address} in the log leads to {} pods at that time",
                 several.len()

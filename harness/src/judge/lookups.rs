@@ -231,6 +231,7 @@ mod tests {
                 transport: "udp".to_owned(),
             },
             canaries: Vec::new(),
+            encodings: std::collections::BTreeMap::new(),
         }
     }
 

@@ -102,7 +102,7 @@ pub fn judge_own_addresses(
         let Some(sent) = &attempt.sent else { continue };
         match correlate::records(sent, observations).first() {
             Some(record) => finding.supports(
-                folder::GATEWAY_LOG,
+                (folder::GATEWAY_LOG, record.line),
                 correlate::describe_record(record, observations),
             ),
             None => finding.missing(

@@ -3,29 +3,13 @@
 //! Which layer stopped an attempt is part of the truth about it: what a NetworkPolicy stops says nothing about the
 //! firewall's policy, for or against.
 
-use std::net::SocketAddr;
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use super::correlate;
 use super::denial::{self, DenialClaim};
 use super::finding::Finding;
-use super::{Attempt, Check, CheckResult, Control, Observations, Protocol, RuleExpectation, Sent};
+use super::{Attempt, Check, CheckResult, Control, Observations, RuleExpectation, Sent};
 use crate::evidence::folder;
-
-/// A flow that NetworkPolicies stopped, as the node's network says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoppedOnNode {
-    /// Transport protocol.
-    pub protocol: Protocol,
-    /// Who sent it.
-    pub source: SocketAddr,
-    /// Whom it was for.
-    pub destination: SocketAddr,
-    /// The policies that isolate the Pod, as `namespace/name`.
-    pub policies: Vec<String>,
-}
 
 /// The claim that a NetworkPolicy stopped an attempt on its node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,15 +24,6 @@ pub struct NodeClaim {
     pub control: Option<Control>,
     /// How long silence must have been observed.
     pub quiet_window: Duration,
-}
-
-impl StoppedOnNode {
-    /// Whether this is the attempt's own flow.
-    #[must_use]
-    pub fn is_of(&self, sent: &Sent) -> bool {
-        let ends = (self.source, self.destination);
-        self.protocol == sent.protocol && ends == (sent.source, sent.destination)
-    }
 }
 
 /// Judges that an attempt was sent, that nothing of it arrived or left the gateway, that the node stopped it by the named
@@ -69,7 +44,7 @@ pub fn judge_stopped_on_node(claim: &NodeClaim, observations: &Observations) -> 
     let live = denial::control(&denial, observations, &mut finding);
     denial::far_ends(&denial, observations, &mut finding);
     denial::outside(&denial, observations, live, &mut finding);
-    denial::client(&denial, &mut finding);
+    denial::client(&denial, observations, &mut finding);
     if let Some(sent) = &claim.attempt.sent {
         stopped(claim, sent, observations, &mut finding);
         undecided(sent, observations, &mut finding);

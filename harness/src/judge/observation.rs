@@ -31,6 +31,10 @@ pub struct Observations {
     pub stopped_on_nodes: Vec<StoppedOnNode>,
     /// Which pod held which address, and when.
     pub pods: Vec<PodFact>,
+    /// `seq` of the event with which a client announced an attempt, by label.
+    pub announced: BTreeMap<String, u64>,
+    /// `seq` of the event with which a client reported how an attempt ended, by label.
+    pub reported: BTreeMap<String, u64>,
     /// Lists of servers, and when each was accepted.
     pub lists: Vec<ListFact>,
     /// Addresses of the cluster's nodes.
@@ -44,6 +48,14 @@ pub struct Observations {
 }
 
 impl Observations {
+    /// The line of one of these receipts in `receipts.jsonl`, from 1.
+    #[must_use]
+    pub fn line_of(&self, receipt: &Receipt) -> Option<u64> {
+        let mut receipts = self.receipts.iter();
+        let index = receipts.position(|own| std::ptr::eq(own, receipt))?;
+        Some(index as u64 + 1)
+    }
+
     /// The destination as the gateway sees it: a Service's endpoint in the place of its ClusterIP.
     #[must_use]
     pub fn beyond_the_node(&self, destination: SocketAddr) -> SocketAddr {

@@ -134,6 +134,7 @@ pub fn answer_whether_it_was_cut(
             after.len()
         ),
         file: Some(folder::RECEIPTS.to_owned()),
+        position: None,
         bearing: Bearing::Supports,
     });
     result

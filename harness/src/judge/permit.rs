@@ -31,7 +31,7 @@ pub fn judge_permit(claim: &PermitClaim, observations: &Observations) -> CheckRe
             let left = outside(claim, sent, observations, &mut finding);
             far_end(claim, sent, observations, &mut finding);
             log(claim, sent, observations, &mut finding);
-            answered(claim, left, &mut finding);
+            answered(claim, left, observations, &mut finding);
         }
         None => finding.missing(
             folder::EVENTS,
@@ -47,7 +47,12 @@ pub fn judge_permit(claim: &PermitClaim, observations: &Observations) -> CheckRe
 
 /// A request without an answer that the gateway let out is the far end's fault or the path's; one
 /// that never left the gateway was not permitted. Without packets, a missing answer says nothing.
-fn answered(claim: &PermitClaim, left: Option<bool>, finding: &mut Finding) {
+fn answered(
+    claim: &PermitClaim,
+    left: Option<bool>,
+    observations: &Observations,
+    finding: &mut Finding,
+) {
     let said = match &claim.attempt.result {
         Some(result) => match result.status {
             Some(status) => format!("{}, status {status}", result.outcome),
@@ -62,18 +67,16 @@ fn answered(claim: &PermitClaim, left: Option<bool>, finding: &mut Finding) {
         }
     };
     let text = format!("{}: {said}", claim.attempt.label);
+    let place = (
+        folder::EVENTS,
+        observations.reported.get(&claim.attempt.label).copied(),
+    );
     if claim.attempt.answered() {
-        finding.supports(folder::EVENTS, text);
+        finding.supports(place, text);
     } else if left == Some(false) {
-        finding.contradicts(
-            folder::EVENTS,
-            format!("{text}, and nothing of it left the gateway"),
-        );
+        finding.contradicts(place, format!("{text}, and nothing of it left the gateway"));
     } else {
-        finding.missing(
-            folder::EVENTS,
-            format!("{text}; no answer proves nothing by itself"),
-        );
+        finding.missing(place, format!("{text}; no answer proves nothing by itself"));
     }
 }
 
@@ -86,6 +89,8 @@ fn far_end(claim: &PermitClaim, sent: &Sent, observations: &Observations, findin
         ReceiptEvent::Request { body_bytes, .. } => Some(*body_bytes),
         _ => None,
     });
+    let first = receipts.first();
+    let first = first.and_then(|receipt| observations.line_of(receipt));
     let (requests, bytes) = requests.fold((0, 0), |(n, sum), bytes| (n + 1, sum + bytes));
     if receipts.is_empty() {
         finding.missing(
@@ -97,7 +102,7 @@ fn far_end(claim: &PermitClaim, sent: &Sent, observations: &Observations, findin
         );
     } else if requests > 0 {
         finding.supports(
-            folder::RECEIPTS,
+            (folder::RECEIPTS, first),
             format!(
                 "{} received it ({}, {bytes} bytes)",
                 claim.far_end,
@@ -106,7 +111,7 @@ fn far_end(claim: &PermitClaim, sent: &Sent, observations: &Observations, findin
         );
     } else {
         finding.supports(
-            folder::RECEIPTS,
+            (folder::RECEIPTS, first),
             format!(
                 "{} received it ({})",
                 claim.far_end,
@@ -128,8 +133,8 @@ fn outside(
             let flows = correlate::outside_flows(&claim.attempt, sent, observations);
             let packets: usize = flows.iter().map(|flow| flow.sent + flow.returned).sum();
             let text = format!("packets of that flow outside the gateway: {packets}");
-            if packets > 0 {
-                finding.supports(folder::OUTSIDE, text);
+            if let Some(first) = flows.first() {
+                finding.supports((folder::OUTSIDE, first.numbers.first().copied()), text);
             } else {
                 finding.missing(folder::OUTSIDE, text);
             }
@@ -169,15 +174,15 @@ fn log(claim: &PermitClaim, sent: &Sent, observations: &Observations, finding: &
     let other = enforced(Action::Permit).next();
     match (denial, permit, other) {
         (Some(denial), _, _) => finding.contradicts(
-            folder::GATEWAY_LOG,
+            (folder::GATEWAY_LOG, denial.line),
             correlate::describe_record(denial, observations),
         ),
         (None, Some(permit), _) => finding.supports(
-            folder::GATEWAY_LOG,
+            (folder::GATEWAY_LOG, permit.line),
             correlate::describe_record(permit, observations),
         ),
         (None, None, Some(other)) => finding.missing(
-            folder::GATEWAY_LOG,
+            (folder::GATEWAY_LOG, other.line),
             format!(
                 "{}: {}",
                 correlate::describe_record(other, observations),

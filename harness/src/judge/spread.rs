@@ -29,12 +29,13 @@ pub struct SpreadClaim {
 #[must_use]
 pub fn judge_spread(claim: &SpreadClaim, observations: &Observations) -> CheckResult {
     let mut finding = Finding::default();
-    let mut permitted: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
+    let mut permitted: BTreeMap<&str, (usize, u64, Option<u64>)> = BTreeMap::new();
     let mut last = None;
     for receipt in correlate::with_canary(&claim.canary, observations) {
         last = last.max(Some(receipt.at));
         if claim.only_at.contains(&receipt.endpoint) {
-            let (receipts, bytes) = permitted.entry(&receipt.endpoint).or_default();
+            let line = observations.line_of(receipt);
+            let (receipts, bytes, _) = permitted.entry(&receipt.endpoint).or_insert((0, 0, line));
             if let ReceiptEvent::Request { body_bytes, .. } = receipt.event {
                 *receipts += 1;
                 *bytes += body_bytes;
@@ -42,15 +43,15 @@ pub fn judge_spread(claim: &SpreadClaim, observations: &Observations) -> CheckRe
         } else {
             let what = correlate::describe_receipt(receipt);
             finding.contradicts(
-                folder::RECEIPTS,
+                (folder::RECEIPTS, observations.line_of(receipt)),
                 format!("{} received {what}", receipt.endpoint),
             );
         }
     }
-    for (endpoint, (requests, bytes)) in &permitted {
+    for (endpoint, (requests, bytes, line)) in &permitted {
         let requests = count(*requests, "request");
         finding.supports(
-            folder::RECEIPTS,
+            (folder::RECEIPTS, *line),
             format!("{endpoint} holds the record ({requests}, {bytes} bytes)"),
         );
     }

@@ -67,7 +67,7 @@ pub(super) fn packet(
         payload,
         opens,
         next: None,
-        number: 0,
+        number: 1,
         outbound: None,
     }
 }

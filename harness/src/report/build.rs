@@ -304,7 +304,7 @@ fn verdict(
 }
 
 /// A settled scenario that is tagged with a requirement and does not show it is an error of the suite.
-fn not_shown(
+pub(crate) fn not_shown(
     requirements: &[String],
     checks: &[CheckResult],
     register: &Register,

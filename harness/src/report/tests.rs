@@ -103,6 +103,7 @@ fn line(bearing: Bearing, file: &str, found: &str) -> EvidenceLine {
     EvidenceLine {
         found: found.to_owned(),
         file: Some(file.to_owned()),
+        position: None,
         bearing,
     }
 }

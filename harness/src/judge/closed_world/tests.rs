@@ -141,38 +141,38 @@ type Change = fn(&mut ClosedWorldClaim, &mut Observations);
 
 #[rstest]
 #[case::mirrored_datagram(
-    |_, seen| outside(seen).push(Packet { number: 17, ..datagram(1400, "203.0.113.9:4242", "192.0.2.68:123") }),
+    |_: &mut ClosedWorldClaim, seen: &mut Observations| outside(seen).push(Packet { number: 17, ..datagram(1400, "203.0.113.9:4242", "192.0.2.68:123") }),
     "unexplained: UDP 203.0.113.9:4242 -> 192.0.2.68:123, 1 packet (outside.pcapng #17)"
 )]
 #[case::second_flow_to_the_same_far_end(
-    |_, seen| outside(seen).extend(stream(600, "203.0.113.9:50001", EHR_END, 300)),
+    |_: &mut ClosedWorldClaim, seen: &mut Observations| outside(seen).extend(stream(600, "203.0.113.9:50001", EHR_END, 300)),
     "unexplained: TCP 203.0.113.9:50001 -> 198.51.100.10:443"
 )]
 #[case::more_bytes_than_the_pod_sent(
-    |_, seen| outside(seen)[1].next = Some(101 + 400),
+    |_: &mut ClosedWorldClaim, seen: &mut Observations| outside(seen)[1].next = Some(101 + 400),
     "400 bytes, and the Pod sent 300"
 )]
 #[case::before_the_pod_sent(
-    |_, seen| outside(seen).iter_mut().for_each(|packet| packet.at = at(400)),
+    |_: &mut ClosedWorldClaim, seen: &mut Observations| outside(seen).iter_mut().for_each(|packet| packet.at = at(400)),
     "unexplained: TCP"
 )]
-#[case::judged_as_blocked(|claim, _| claim.judged[0].blocked = true, "unexplained: TCP")]
-#[case::announced_and_judged_by_no_step(|claim, _| claim.judged.clear(), "unexplained: TCP")]
+#[case::judged_as_blocked(|claim: &mut ClosedWorldClaim, _: &mut Observations| claim.judged[0].blocked = true, "unexplained: TCP")]
+#[case::announced_and_judged_by_no_step(|claim: &mut ClosedWorldClaim, _: &mut Observations| claim.judged.clear(), "unexplained: TCP")]
 #[case::permit_of_another_source(
-    |_, seen| { let Seen::Read(log) = &mut seen.log else { return }; log.records[0].source = end("10.244.0.12:1") },
+    |_: &mut ClosedWorldClaim, seen: &mut Observations| { let Seen::Read(log) = &mut seen.log else { return }; log.records[0].source = end("10.244.0.12:1") },
     "unexplained: gateway log: PERMIT 10.244.0.12:1"
 )]
 #[case::past_the_capture(
-    |_, seen| seen.receipts.push(receipt(at(1500), SINK, sink_end(), end("203.0.113.9:6"), ReceiptEvent::Datagram { bytes: 9 }, &[])),
+    |_: &mut ClosedWorldClaim, seen: &mut Observations| seen.receipts.push(receipt(at(1500), SINK, sink_end(), end("203.0.113.9:6"), ReceiptEvent::Datagram { bytes: 9 }, &[])),
     "unexplained: UDP 203.0.113.9:6 -> 192.0.2.66:443 (collect.pkg-telemetry.test), 9 bytes, which no packet"
 )]
-#[case::receipts_lost(|_, seen| seen.receipts.clear(), "was answered, and fhir.stolaf-hospital.test has no receipt")]
+#[case::receipts_lost(|_: &mut ClosedWorldClaim, seen: &mut Observations| seen.receipts.clear(), "was answered, and fhir.stolaf-hospital.test has no receipt")]
 #[case::capture_stopped(
-    |claim, _| claim.mark = Some((end(EHR_END), end("203.0.113.9:9"))),
+    |claim: &mut ClosedWorldClaim, _: &mut Observations| claim.mark = Some((end(EHR_END), end("203.0.113.9:9"))),
     "its silence says nothing"
 )]
 #[case::data_in_labels(
-    |_, seen| {
+    |_: &mut ClosedWorldClaim, seen: &mut Observations| {
         let event = ReceiptEvent::DnsQuery { name: "636e72792d.attacker-zone.test".to_owned(), record_type: "A".to_owned(), transport: "udp".to_owned() };
         seen.receipts.push(receipt(at(700), "cluster DNS", end("10.244.0.2:53"), end("10.244.0.12:5"), event, &[CONTROL_CANARY]));
     },
@@ -190,8 +190,8 @@ fn strangers_are_told(#[case] change: Change, #[case] says: &str) {
 }
 
 #[rstest]
-#[case::no_packet_at_the_pod(|_, seen| { seen.pod_side = numbered(Vec::new()); seen.outside = numbered(Vec::new()); seen.receipts.clear(); seen.log = Seen::NotVisible })]
-#[case::unreadable(|_, seen| seen.outside = Seen::Unreadable("it reached its bound".to_owned()))]
+#[case::no_packet_at_the_pod(|_: &mut ClosedWorldClaim, seen: &mut Observations| { seen.pod_side = numbered(Vec::new()); seen.outside = numbered(Vec::new()); seen.receipts.clear(); seen.log = Seen::NotVisible })]
+#[case::unreadable(|_: &mut ClosedWorldClaim, seen: &mut Observations| seen.outside = Seen::Unreadable("it reached its bound".to_owned()))]
 fn what_cannot_be_seen_is_open(#[case] change: Change) {
     let (mut claim, mut observations) = scene();
     change(&mut claim, &mut observations);

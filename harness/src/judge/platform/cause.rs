@@ -412,6 +412,7 @@ fn explain(result: &mut CheckResult, causes: &[Cause]) {
         let line = EvidenceLine {
             found: cause.brief(),
             file: Some(cause.file().to_owned()),
+            position: None,
             bearing: Bearing::Missing,
         };
         result.evidence.insert(0, line);

@@ -88,6 +88,7 @@ fn under_the_condition_the_policy_is_not_blamed_but_a_leak_stays_one() {
     leak.evidence.push(EvidenceLine {
         found: "it arrived".to_owned(),
         file: Some("receipts.jsonl".to_owned()),
+        position: None,
         bearing: Bearing::Contradicts,
     });
     let named = named(&[Cause::Masquerade(found)], vec![failed("passed: a"), leak]);

@@ -16,12 +16,12 @@ fn a_whole_denial_passes_and_says_what_proves_it() {
     let result = judge_with(|_, _| {});
     insta::assert_snapshot!(result, @r"
     attacker-blocked [passed]: exfiltration during the call to attacker's collector collect.pkg-telemetry.test is blocked by the rule deny-all-external of ehr-sync
-      - exfiltration during the call: sent, 2 packets 10.244.0.12:40112 -> collect.pkg-telemetry.test (192.0.2.66:443) [pod-side.pcapng]
-      - positive control (the EHR request): reached fhir.stolaf-hospital.test [receipts.jsonl]
+      - exfiltration during the call: sent, 2 packets 10.244.0.12:40112 -> collect.pkg-telemetry.test (192.0.2.66:443) [pod-side.pcapng:1]
+      - positive control (the EHR request): reached fhir.stolaf-hospital.test [receipts.jsonl:2]
       - attacker's collector collect.pkg-telemetry.test: 0 connections, 0 bytes [receipts.jsonl]
       - packets of that flow outside the gateway: 0 [outside.pcapng]
       - the client's own result: connection closed without an answer [events.jsonl]
-      - gateway log: DENY 10.244.0.12:40112 -> 192.0.2.66:443 sni=collect.pkg-telemetry.test rule=deny-all-external (server ehr-sync) [gateway.log]
+      - gateway log: DENY 10.244.0.12:40112 -> 192.0.2.66:443 sni=collect.pkg-telemetry.test rule=deny-all-external (server ehr-sync) [gateway.log:2]
     ");
     assert_eq!(result.kind, "blocked");
     assert_eq!(result.measured[0].micros, 12_000);

@@ -56,7 +56,7 @@ fn packet(source: SocketAddr, destination: SocketAddr) -> Packet {
         payload: 10,
         opens: None,
         next: None,
-        number: 0,
+        number: 1,
         outbound: None,
     }
 }

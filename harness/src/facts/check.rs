@@ -1,13 +1,49 @@
-//! What the judge says about one expectation.
+//! Checks: which one a claim is, and what the judge says about it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Check;
-use crate::evidence::Measurement;
-use crate::facts::About;
-use crate::outcome::Outcome;
+use super::{About, Outcome};
+
+/// Which check a claim is. Which requirements it speaks for, `scenarios/claims.yaml` says when it is recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Check {
+    /// What kind of check it is, a word in kebab-case.
+    pub kind: String,
+    /// Name of the check, unique within the scenario.
+    pub name: String,
+    /// Label of the attempt that it is about, if it is about one.
+    pub attempt: Option<String>,
+    /// What is known about that attempt.
+    pub about: About,
+}
+
+impl Check {
+    /// A check about no attempt.
+    #[must_use]
+    pub fn new(kind: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            name: name.into(),
+            ..Self::default()
+        }
+    }
+}
+
+/// A measured figure. Reported, compared with its bound only where a requirement states one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// `time-to-enforce`, `denial-latency`, ...
+    pub name: String,
+    /// What was measured, in words.
+    pub of: String,
+    /// Microseconds.
+    pub micros: u64,
+    /// The stated bound in microseconds. Absent: no requirement states one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_micros: Option<u64>,
+}
 
 /// The result of one check: a sentence, an outcome, and what it rests on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +90,10 @@ pub struct EvidenceLine {
     /// The file of the evidence folder that holds it. Absent: it follows from other lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// Where in that file, from 1 but for events: the line of a log or of receipts, the number of a packet in a capture,
+    /// the `seq` of an event. Absent: the file as a whole, as for something that is not in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
     /// How it bears on the expectation.
     pub bearing: Bearing,
 }
@@ -100,6 +140,7 @@ impl CheckResult {
             result.evidence.push(EvidenceLine {
                 found: reason.into(),
                 file: None,
+                position: None,
                 bearing: Bearing::Supports,
             });
         } else {
@@ -153,7 +194,10 @@ impl fmt::Display for CheckResult {
         for line in &self.evidence {
             write!(f, "\n  - {}", line.found)?;
             if let Some(file) = &line.file {
-                write!(f, " [{file}]")?;
+                match line.position {
+                    Some(position) => write!(f, " [{file}:{position}]")?,
+                    None => write!(f, " [{file}]")?,
+                }
             }
         }
         Ok(())

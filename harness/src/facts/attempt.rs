@@ -1,7 +1,7 @@
-//! Plain facts that the judge compares: attempts of clients, pods, rules. No IO, no formats.
+//! Attempts of clients: what they announced, and how they ended for them.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -173,53 +173,4 @@ impl Attempt {
             None => "a far end that was never named".to_owned(),
         }
     }
-}
-
-/// A pod that held an address for some time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PodFact {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its address.
-    pub address: IpAddr,
-    /// Display name of the MCP server it runs. Absent: it runs none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server: Option<String>,
-    /// From when it held the address.
-    pub since: Timestamp,
-    /// Until when. Absent: it still holds it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Timestamp>,
-}
-
-/// What a server's list said from some time on, as the orchestrator accepted it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListFact {
-    /// Display name of the server.
-    pub server: String,
-    /// From when.
-    pub at: Timestamp,
-    /// The list as written.
-    pub domains: Vec<String>,
-    /// Whether all egress is denied. Absent: the manifest says nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deny_all: Option<bool>,
-}
-
-/// The rule that a uuid in the gateway's log stands for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuleRef {
-    /// Name of the rule.
-    pub name: String,
-    /// The policy object or list it is part of, `namespace/name` for an object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub part_of: Option<String>,
-    /// Display name of the MCP server whose policy it is part of. Absent: of none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server: Option<String>,
-    /// Whether it is the default action rule.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub default_action: bool,
 }
