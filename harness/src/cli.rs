@@ -38,6 +38,13 @@ pub struct Cli {
 pub enum Command {
     /// Run scenarios and write a verdict with its evidence.
     Run(RunArgs),
+    /// Rebuild the report of a run from its folder: report.json, junit.xml and the summary, byte for byte. Exit code of the
+    /// run; 1 when the folder holds another report than its evidence makes.
+    Report(ReportArgs),
+    /// Check the folder of a run: every digest, every event in order, files that agree, and the report that the evidence
+    /// makes. Exit code 1 names each file that differs.
+    #[command(after_help = VERIFY_HELP)]
+    Verify(VerifyArgs),
     /// List scenarios and the requirements they show, per profile what is open, without running anything.
     List(SelectionArgs),
     /// Seed one defect after the other and show which scenario catches it: who tests the tests. Uncaught is exit code 1.
@@ -137,6 +144,18 @@ pub struct RunArgs {
     /// Cut a scenario after this many seconds and say what it waited for.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
+    /// Try a scenario again, up to N times, when a step of it did not pass. One that passes on retry is flaky: exit code 3.
+    /// The evidence of every try is kept.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=10))]
+    pub retries: u8,
+    /// Known failures: a YAML list of {requirement or check, system, reason, expires: YYYY-MM-DD}. A listed failure does not
+    /// fail the run; a listed one that passes does: exit code 5. After its last day an entry counts as not listed.
+    #[arg(long, value_name = "FILE")]
+    pub expected_failures: Option<PathBuf>,
+    /// An extended requirement whose feature the system does not claim (repeatable): its scenarios are not-applicable and
+    /// are not run.
+    #[arg(long = "unclaimed", value_name = "ID")]
+    pub unclaimed: Vec<String>,
     /// Keep quiet on the terminal until the summary.
     #[arg(long, short = 'q')]
     pub quiet: bool,
@@ -144,6 +163,43 @@ pub struct RunArgs {
     #[arg(long, short = 'v')]
     pub verbose: bool,
 }
+
+/// Options of `report`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// The folder of a run.
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// Where report.json and junit.xml go. Default: the folder of the run, where a different report is never overwritten.
+    #[arg(long, short = 'o', value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+    /// Show the proof of every scenario, also when the run did not.
+    #[arg(long, short = 'v')]
+    pub verbose: bool,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// The folder of a run.
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// SHA-256 of the run's SHA256SUMS, as the run printed it: recognises the very folder.
+    #[arg(long, value_name = "SHA256")]
+    pub digest: Option<String>,
+}
+
+const VERIFY_HELP: &str = "\
+What it shows:
+  Nothing was changed, added, removed or swapped since the run wrote its manifests; events are in order without gaps; the
+  suite is the one that the run names; the report is what the evidence makes.
+
+What it does not show:
+  Who made the folder. Its digests are not signed: an editor who changes the evidence consistently and recomputes every
+  manifest and report is detected only by --digest, with a digest that was kept elsewhere.
+
+Exit codes:
+  0 verified   1 something differs, by file   2 no folder of a run";
 
 /// Options of `faults`.
 #[derive(Debug, Clone, Args)]

@@ -82,7 +82,6 @@ pub async fn faults(args: &FaultsArgs, binary: PathBuf) -> Result<ExitCode, Erro
             let unit = Unit {
                 project: &project,
                 binary: &binary,
-                requirements: &requirements,
                 catalog: &catalog,
                 folder: &folder,
                 seed: args.seed,
@@ -100,7 +99,8 @@ pub async fn faults(args: &FaultsArgs, binary: PathBuf) -> Result<ExitCode, Erro
     // A closed terminal changes nothing about the matrix.
     let _ = anstream::stdout().write_all(text.as_bytes());
     if wanted.is_empty() {
-        let score = Score::of(&rows, &project, &binary);
+        let score = score::of_matrix(&folder, &register, run::suite_of(&project, &binary)?)
+            .map_err(|refused| Error::Setup(refused.to_string()))?;
         score::store(&args.output_dir, &score)?;
     }
     Ok(if rows.iter().any(|row| row.verdict.is_err()) {
@@ -141,7 +141,6 @@ fn core_without_a_fault(
 struct Unit<'a> {
     project: &'a Project,
     binary: &'a Path,
-    requirements: &'a Register,
     catalog: &'a Catalog,
     folder: &'a Path,
     seed: u64,
@@ -163,13 +162,13 @@ impl Unit<'_> {
             fail_fast: false,
             quiet: true,
             command: format!("containment run --seed {} --fault {name}", self.seed),
-            score: None,
+            ..run::Options::default()
         };
         let began = std::time::Instant::now();
         if run::record(&Arc::new(context), self.scenarios(fault), options).await? {
             return Err(Error::Setup("interrupted".to_owned()));
         }
-        let report = report::write_files(&folder, self.requirements)?;
+        let report = report::write_files(&folder)?;
         let cells = cells(&report);
         let wanted: Vec<&str> = fault.turns_red.iter().map(|id| id.0.as_str()).collect();
         let verdict = judge(cells.get(&fault.scenario), &wanted);

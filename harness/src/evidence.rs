@@ -14,7 +14,7 @@
 //! | [`capture`]     | packets out of pcapng files, also unfinished ones              |
 //! | [`receipts`]    | what far ends saw, grouped by connection                       |
 //! | [`observe`]     | a folder, read back as [`crate::judge::Observations`]          |
-//! | [`digest`]      | the SHA-256 manifest                                           |
+//! | [`digest`]      | SHA-256 digests and manifests                                  |
 
 pub mod capture;
 pub mod digest;
@@ -30,7 +30,7 @@ pub use crate::facts::Measurement;
 pub use capture::{Capture, Packet};
 pub use event::{
     Event, PolicyObject, Recorded, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted,
-    StepFinished, StepOutcome, StepStarted, ToolCall,
+    StepFinished, StepOutcome, StepStarted, Suite, ToolCall,
 };
 pub use folder::Folder;
 pub use gateway_log::{Action, GatewayLog, GatewayRecord};
@@ -73,6 +73,20 @@ pub enum Error {
         expected: u64,
         /// The number that stands there.
         found: u64,
+    },
+    /// Something in an evidence folder that is neither a file nor a folder.
+    #[error("{}: expected a plain file or a folder; links, pipes and devices are not followed", path.display())]
+    NotPlain {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A line of a manifest.
+    #[error("{}:{line}: expected a SHA-256 digest in hex, two spaces and a file", path.display())]
+    Manifest {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
     },
     /// A capture file.
     #[error("{}: {message}", path.display())]

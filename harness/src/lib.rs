@@ -17,6 +17,7 @@
 //! | [`cli`], [`program`] | the command line; from it to an exit code |
 //! | [`facts`] | plain data that judge, evidence and report share |
 //! | [`project`], [`catalog`], [`requirement`], [`claims`], [`fault`], [`scenario_data`] | the project's data, checked before anything runs |
+//! | [`expected_failure`] | the list of failures that are known, each with a reason and a last day |
 //! | [`run`], [`world`], [`steps`], [`console`], [`waiting`] | one run, one scenario, one step; progress; named waits |
 //! | [`lab`] | the running system and what can be done with it; acts and records, never judges |
 //! | [`tier`] | where clusters come from: one trait, three tenants |
@@ -44,6 +45,7 @@ pub mod deadlines;
 pub mod detection;
 pub mod doctor;
 pub mod evidence;
+pub mod expected_failure;
 pub mod facts;
 pub mod fault;
 pub mod fuzz;

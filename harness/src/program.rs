@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command, Role, RunArgs, SelectionArgs};
 use crate::outcome::ExitCode;
+use crate::report::{self, foreign};
 use crate::{bench, detection, doctor, fuzz, listing, run, serve_controller, up};
 
 /// Runs a command. Must be called before the process has threads: without root it first makes a user namespace.
@@ -55,6 +56,15 @@ async fn execute(command: Command, binary: PathBuf) -> ProcessCode {
             Ok(code) => code.into(),
             Err(error) => fail(&error, error.exit_code()),
         },
+        Command::Report(args) => {
+            match report::rebuilt::report(&args.folder, args.output_dir.as_deref(), args.verbose) {
+                Ok(code) => code.into(),
+                Err(error) => fail(&error, error.exit_code()),
+            }
+        }
+        Command::Verify(args) => {
+            report::verify::command(&args.folder, args.digest.as_deref()).into()
+        }
         Command::List(selection) => list(&selection),
         // Answered before there is a runtime.
         Command::Doctor => ProcessCode::SUCCESS,
@@ -124,7 +134,12 @@ fn needs_namespaces(command: &Command) -> bool {
     match command {
         Command::Run(args) => !args.list,
         Command::Faults(_) | Command::Up(_) | Command::Bench(_) | Command::FuzzPolicy(_) => true,
-        Command::Doctor | Command::List(_) | Command::Serve(_) | Command::Probe(_) => false,
+        Command::Doctor
+        | Command::List(_)
+        | Command::Report(_)
+        | Command::Verify(_)
+        | Command::Serve(_)
+        | Command::Probe(_) => false,
     }
 }
 
@@ -160,7 +175,7 @@ fn fail(error: &dyn std::error::Error, code: ExitCode) -> ProcessCode {
         }
         cause = next.source();
     }
-    // Nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    // A closed terminal changes nothing about the error.
+    let _ = writeln!(std::io::stderr(), "{}", foreign::indented(&text));
     code.into()
 }

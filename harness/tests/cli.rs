@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/project.rs"]
+mod project;
+
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
@@ -14,74 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A copy of the project's data that a test may break.
-struct Project(tempfile::TempDir);
-
-impl Project {
-    fn new() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let copy = tempfile::tempdir().unwrap();
-        for folder in ["features", "scenarios"] {
-            copy_folder(&root.join(folder), &copy.path().join(folder));
-        }
-        Self(copy)
-    }
-
-    fn edit(&self, file: &str, from: &str, to: &str) {
-        let path = self.0.path().join(file);
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.contains(from), "{file} holds no {from:?}");
-        std::fs::write(path, text.replacen(from, to, 1)).unwrap();
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_containment"));
-        command
-            .current_dir(self.0.path())
-            .args(arguments)
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        finish(self.command(arguments))
-    }
-
-    /// Folders of the scenarios of the one run that was made.
-    fn evidence(&self) -> Vec<PathBuf> {
-        let run = entries(&self.0.path().join("containment-results"))
-            .pop()
-            .unwrap();
-        entries(&run.join("scenarios"))
-    }
-}
-
-fn finish(mut command: Command) -> (Option<i32>, String) {
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    (output.status.code(), text)
-}
-
-fn entries(folder: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect()
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for path in entries(from) {
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy_folder(&path, &target);
-        } else {
-            std::fs::copy(&path, target).unwrap();
-        }
-    }
-}
+use project::{Project, descendant_running, finish};
 
 #[rstest::rstest]
 #[case::unknown_flag(&["run", "--nonsense"], "--nonsense")]
@@ -273,27 +208,6 @@ fn a_killed_orchestrator_is_exit_70_and_is_named() {
         .unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(70), "{text}");
     assert!(text.contains("obot-system/obot-"), "{text}");
-}
-
-/// A process below `ancestor` whose command line holds `words`.
-fn descendant_running(ancestor: u32, words: &str) -> Option<u32> {
-    let all = entries(Path::new("/proc"))
-        .into_iter()
-        .filter_map(|path| path.file_name()?.to_str()?.parse::<u32>().ok());
-    all.filter(|pid| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(words)
-    })
-    .find(|&pid| {
-        let parents = std::iter::successors(Some(pid), |&pid| parent_of(pid));
-        parents.skip(1).take(64).any(|pid| pid == ancestor)
-    })
-}
-
-fn parent_of(pid: u32) -> Option<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    parent.trim().parse().ok()
 }
 
 #[test]

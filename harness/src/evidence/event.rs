@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::detection::Score;
+use crate::expected_failure::ExpectedFailure;
 use crate::facts::{
     CheckResult, ClientResult, Judged, ListFact, Measurement, Outcome, PodFact, RuleRef, Sent,
     StoppedOnNode,
@@ -35,7 +36,7 @@ pub struct Recorded {
 #[serde(tag = "kind", content = "payload", rename_all = "kebab-case")]
 pub enum Event {
     /// First event of `run.jsonl`.
-    RunStarted(RunStarted),
+    RunStarted(Box<RunStarted>),
     /// Last event of `run.jsonl`; its absence means that the run was killed.
     RunFinished(RunFinished),
     /// First event of a scenario's folder.
@@ -211,7 +212,7 @@ pub enum Event {
 }
 
 /// How a run was started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunStarted {
     /// Name and version of the tool.
     pub tool: String,
@@ -228,6 +229,39 @@ pub struct RunStarted {
     /// How well the scenarios detect seeded faults, where that was measured with the same scenarios and program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detection: Option<Score>,
+    /// Name of the machine that ran it.
+    #[serde(default)]
+    pub host: String,
+    /// Digests of what it was made with.
+    #[serde(default)]
+    pub suite: Suite,
+    /// The terminal shows the proof of every scenario, not only of those that did not pass.
+    #[serde(default)]
+    pub details: bool,
+    /// Why a stored score of the fault matrix is not shown. Absent: there is none, or it was measured with other scenarios
+    /// or another program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection_refused: Option<String>,
+    /// Name of the system under test.
+    #[serde(default)]
+    pub system: String,
+    /// Failures that are listed as expected, as the list stood when the run began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expected_failures: Vec<ExpectedFailure>,
+    /// Extended requirements whose feature the system does not claim.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unclaimed: Vec<String>,
+}
+
+/// SHA-256 digests of what a run was made with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suite {
+    /// The features: digest of the manifest of `suite/features`.
+    pub features: String,
+    /// The data that features name: digest of the manifest of `suite/scenarios`.
+    pub scenarios: String,
+    /// The program that ran it and that its containers run.
+    pub program: String,
 }
 
 /// How a run ended.
@@ -240,7 +274,7 @@ pub struct RunFinished {
 }
 
 /// Which scenario a folder belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScenarioStarted {
     /// Title of the feature.
     pub feature: String,
@@ -250,6 +284,13 @@ pub struct ScenarioStarted {
     pub location: String,
     /// Tags of scenario and feature, without `@`.
     pub tags: Vec<String>,
+    /// How often it was tried before in this run.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retry: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// How a scenario ended.

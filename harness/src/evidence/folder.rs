@@ -2,10 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use super::ScenarioStarted;
+
 /// Events of the scenario, one JSON object a line.
 pub const EVENTS: &str = "events.jsonl";
 /// Events of the run, in the output folder itself.
 pub const RUN: &str = "run.jsonl";
+/// The folder of a run that holds one evidence folder per scenario.
+pub const SCENARIOS: &str = "scenarios";
+/// The folder of a run that holds what it was made with: the features and the scenarios' data.
+pub const SUITE: &str = "suite";
 /// The gateway's log, as the gateway wrote it.
 pub const GATEWAY_LOG: &str = "gateway.log";
 /// Receipts of the far ends, one JSON object a line.
@@ -22,6 +28,22 @@ pub const PODS: &str = "pods";
 pub const CHECK: &str = "check.json";
 /// SHA-256 of every other file.
 pub const MANIFEST: &str = "SHA256SUMS";
+
+/// The name of a scenario's folder below [`SCENARIOS`]: its feature file, its line, its title, and which retry it is.
+#[must_use]
+pub fn scenario_name(scenario: &ScenarioStarted) -> String {
+    let location = scenario.location.as_str();
+    let (path, line) = location.rsplit_once(':').unwrap_or((location, ""));
+    let stem = Path::new(path)
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let name = slug(&[&stem, line, &scenario.name]);
+    match scenario.retry {
+        0 => name,
+        retry => format!("{name}-retry-{retry}"),
+    }
+}
 
 /// Paths inside one evidence folder.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -169,8 +169,7 @@ impl Recorder {
         recorded
     }
 
-    /// Appends a pod's output to its file under `pods/`; past the bound the rest is dropped and
-    /// said to be.
+    /// Appends a pod's output to its file under `pods/`; past the bound the rest is cut, and the file says so.
     pub fn pod_output(&self, namespace: &str, pod: &str, container: &str, output: &[u8]) {
         let file = Folder::pod_log_name(namespace, pod, container);
         let mut state = self.lock();
@@ -180,15 +179,18 @@ impl Recorder {
             ..
         } = &mut *state;
         match appender(others, &self.inner.folder, &file, POD_LOG_BOUND) {
-            Ok(to) if to.written + output.len() as u64 <= to.bound => {
-                keep_first(first_error, to.append(output));
+            Ok(to) if to.full => {}
+            Ok(to) => {
+                let left = usize::try_from(to.bound - to.written).unwrap_or(usize::MAX);
+                let kept = &output[..output.len().min(left)];
+                keep_first(first_error, to.write(kept));
+                if kept.len() < output.len() {
+                    to.full = true;
+                    let note =
+                        format!("\n[output of {pod} past {POD_LOG_BOUND} bytes is not kept]\n");
+                    keep_first(first_error, to.write(note.as_bytes()));
+                }
             }
-            Ok(to) if !to.full => {
-                to.full = true;
-                let note = format!("\n[output of {pod} past {POD_LOG_BOUND} bytes is not kept]\n");
-                keep_first(first_error, to.write(note.as_bytes()));
-            }
-            Ok(_) => {}
             Err(error) => keep_first(first_error, Err(error)),
         }
     }

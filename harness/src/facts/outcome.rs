@@ -113,7 +113,7 @@ impl fmt::Display for Outcome {
 #[serde(into = "u8")]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Every selected check passed, or was an answer, a finding or not applicable.
+    /// Every selected check passed, or was an answer, a finding, not applicable, or failed as listed.
     Conformant = 0,
     /// A check failed: the system under test contradicts a requirement.
     CheckFailed = 1,
@@ -150,10 +150,13 @@ pub struct Tally {
     pub interrupted: bool,
     /// The input or the machine did not allow a run.
     pub usage_error: bool,
-    /// Scenarios that were selected and started.
+    /// Scenarios that were selected and started, without those that are not applicable.
     pub scenarios: usize,
     /// Scenarios that failed and were not listed as expected failures.
     pub failed: usize,
+    /// Scenarios with a failed check that is listed as an expected failure.
+    #[serde(default)]
+    pub expected_failures: usize,
     /// Scenarios in which the harness broke, and errors outside any scenario.
     pub harness_errors: usize,
     /// Inconclusive checks whose positive control was the broken part.

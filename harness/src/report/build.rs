@@ -1,17 +1,23 @@
 //! From recorded events to the report. Pure: the same events make the same report.
 
+mod expected;
+mod retries;
+
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::model::{
-    CheckRef, Coverage, CoverageState, Figure, Report, Run, SCHEMA, Scenario, Step, Summary,
+    Check, CheckRef, Coverage, CoverageState, Expectation, ExpectationState, Figure, Report, Run,
+    SCHEMA, Scenario, Step, Summary,
 };
 use crate::evidence::{
     Event, Measurement, Recorded, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted,
     StepFinished, StepOutcome,
 };
-use crate::judge::CheckResult;
+use crate::expected_failure::ExpectedFailure;
+use crate::facts::CheckResult;
 use crate::outcome::{ExitCode, Outcome, Tally, exit_code};
 use crate::requirement::{Register, is_id};
 
@@ -20,6 +26,8 @@ use crate::requirement::{Register, is_id};
 pub struct ScenarioEvidence {
     /// Its folder, relative to the report.
     pub folder: String,
+    /// SHA-256 of the folder's manifest.
+    pub sha256: String,
     /// Its events, in order.
     pub events: Vec<Recorded>,
 }
@@ -33,7 +41,7 @@ pub fn build(run: &[Recorded], scenarios: &[ScenarioEvidence], register: &Regist
     });
     let mut run_part = describe_run(run, finished);
     let command = run_part.command.clone();
-    let built: Vec<(Scenario, Vec<Measurement>)> = scenarios
+    let built: Vec<retries::Built> = scenarios
         .iter()
         .map(|evidence| scenario(evidence, run_part.interrupted, &command, register))
         .collect();
@@ -47,19 +55,23 @@ pub fn build(run: &[Recorded], scenarios: &[ScenarioEvidence], register: &Regist
         .chain(run_part.faults.iter().cloned())
         .collect();
     run_part.faults = faults.into_iter().collect();
+    let built = retries::merge(built);
     let measurements: Vec<&Measurement> = built.iter().flat_map(|(_, figures)| figures).collect();
     let figures = figures(&measurements);
-    let scenarios: Vec<Scenario> = built.into_iter().map(|(scenario, _)| scenario).collect();
+    let mut scenarios: Vec<Scenario> = built.into_iter().map(|(scenario, _)| scenario).collect();
+    let expected_failures = expected::mark(&run_part, &listed(run), &mut scenarios);
     let summary = summary(
         &run_part,
         finished.map(|(_, finished)| finished.selected),
         run,
         &scenarios,
+        &expected_failures,
     );
     run_part.not_signable = not_signable(&run_part, &summary);
     Report {
         schema: SCHEMA.to_owned(),
-        requirements: coverage(register, &run_part.profile, &scenarios),
+        requirements: coverage(register, &run_part, &scenarios),
+        expected_failures,
         run: run_part,
         summary,
         scenarios,
@@ -67,21 +79,28 @@ pub fn build(run: &[Recorded], scenarios: &[ScenarioEvidence], register: &Regist
     }
 }
 
+fn listed(run: &[Recorded]) -> Vec<ExpectedFailure> {
+    run.iter()
+        .find_map(|recorded| match &recorded.event {
+            Event::RunStarted(started) => Some(started.expected_failures.clone()),
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
 fn describe_run(run: &[Recorded], finished: Option<(Timestamp, &RunFinished)>) -> Run {
     let started = run.iter().find_map(|recorded| match &recorded.event {
-        Event::RunStarted(started) => Some((recorded.at, started.clone())),
+        Event::RunStarted(started) => Some((recorded.at, RunStarted::clone(started))),
         _ => None,
     });
     let (started_at, started) = started.unwrap_or_else(|| {
         // A run that was killed before it could describe itself still has a report.
         let unknown = RunStarted {
             tool: "unknown".to_owned(),
-            seed: 0,
             tier: "unknown".to_owned(),
             profile: "unknown".to_owned(),
-            faults: Vec::new(),
             command: "containment run".to_owned(),
-            detection: None,
+            ..RunStarted::default()
         };
         (
             run.first().map_or(Timestamp::UNIX_EPOCH, |first| first.at),
@@ -94,11 +113,16 @@ fn describe_run(run: &[Recorded], finished: Option<(Timestamp, &RunFinished)>) -
         tier: started.tier,
         profile: started.profile,
         command: started.command,
+        host: started.host,
+        system: started.system,
+        unclaimed: started.unclaimed,
+        suite: started.suite,
         started_at,
         finished_at: finished.map(|(at, _)| at),
         interrupted: finished.is_some_and(|(_, finished)| finished.interrupted),
         faults: started.faults,
         detection: started.detection,
+        detection_refused: started.detection_refused,
         not_signable: None,
     }
 }
@@ -113,23 +137,29 @@ fn not_signable(run: &Run, summary: &Summary) -> Option<String> {
         Some("the run did not end in order".to_owned())
     } else if summary.exit_code() != ExitCode::Conformant {
         Some("the run is not conformant".to_owned())
+    } else if summary.tally.expected_failures > 0 {
+        Some("checks failed, as listed".to_owned())
     } else {
         None
     }
 }
 
-/// One scenario, and what was measured in it.
+/// One try of a scenario, what was measured in it, and which retry it is.
 fn scenario(
     evidence: &ScenarioEvidence,
     interrupted: bool,
     command: &str,
     register: &Register,
-) -> (Scenario, Vec<Measurement>) {
+) -> retries::Built {
     let mut started = None;
     let mut finished = None;
     let mut steps: Vec<Step> = Vec::new();
     let mut begun: Vec<Timestamp> = Vec::new();
-    let mut checks: Vec<CheckResult> = Vec::new();
+    let mut checks: Vec<Check> = Vec::new();
+    let first = evidence
+        .events
+        .first()
+        .map_or(Timestamp::UNIX_EPOCH, |first| first.at);
     let mut notes = Vec::new();
     let mut broken = Vec::new();
     let mut measured = Vec::new();
@@ -149,7 +179,12 @@ fn scenario(
             Event::StepFinished(end) => end_step(&mut steps, &begun, end, recorded.at),
             Event::Check(check) => {
                 measured.extend(check.measured.iter().cloned());
-                checks.push(check.clone());
+                checks.push(Check {
+                    result: check.clone(),
+                    seq: recorded.seq,
+                    at_us: micros(first, recorded.at),
+                    expected_failure: None,
+                });
             }
             Event::Measured(measurement) => measured.push(measurement.clone()),
             Event::Note { text } => notes.push(text.clone()),
@@ -172,8 +207,9 @@ fn scenario(
         feature: "unknown".to_owned(),
         name: evidence.folder.clone(),
         location: "unknown".to_owned(),
-        tags: Vec::new(),
+        ..ScenarioStarted::default()
     });
+    let retry = started.retry;
     let requirements: Vec<String> = started
         .tags
         .iter()
@@ -187,10 +223,6 @@ fn scenario(
         outcome = Outcome::HarnessError;
         reason = Some(unshown);
     }
-    let first = evidence
-        .events
-        .first()
-        .map_or(Timestamp::UNIX_EPOCH, |first| first.at);
     let last = evidence.events.last().map_or(first, |last| last.at);
     let scenario = Scenario {
         reproduce: reproduce(command, &started.name),
@@ -204,10 +236,12 @@ fn scenario(
         elapsed_us: micros(first, last),
         steps,
         checks,
+        earlier: Vec::new(),
         notes,
         evidence: evidence.folder.clone(),
+        evidence_sha256: evidence.sha256.clone(),
     };
-    (scenario, measured)
+    (scenario, measured, retry)
 }
 
 fn end_step(steps: &mut Vec<Step>, begun: &[Timestamp], end: &StepFinished, at: Timestamp) {
@@ -238,7 +272,7 @@ fn end_step(steps: &mut Vec<Step>, begun: &[Timestamp], end: &StepFinished, at: 
 fn verdict(
     finished: Option<&ScenarioFinished>,
     steps: &[Step],
-    checks: &[CheckResult],
+    checks: &[Check],
     broken: &[String],
     interrupted: bool,
 ) -> (Outcome, Option<String>) {
@@ -304,9 +338,9 @@ fn verdict(
 }
 
 /// A settled scenario that is tagged with a requirement and does not show it is an error of the suite.
-pub(crate) fn not_shown(
+pub(crate) fn not_shown<C: Borrow<CheckResult>>(
     requirements: &[String],
-    checks: &[CheckResult],
+    checks: &[C],
     register: &Register,
 ) -> Option<String> {
     let lacking: Vec<String> = requirements
@@ -327,9 +361,10 @@ pub(crate) fn not_shown(
 }
 
 /// What a scenario's checks lack to show a requirement; empty when they show it.
-fn missing(id: &str, checks: &[CheckResult], register: &Register) -> Vec<String> {
+fn missing<C: Borrow<CheckResult>>(id: &str, checks: &[C], register: &Register) -> Vec<String> {
     let proofs: Vec<_> = checks
         .iter()
+        .map(<C as Borrow<CheckResult>>::borrow)
         .filter(|check| check.requirements.iter().any(|own| own == id))
         .filter(|check| {
             matches!(
@@ -352,13 +387,21 @@ fn summary(
     selected: Option<usize>,
     events: &[Recorded],
     scenarios: &[Scenario],
+    expected: &[Expectation],
 ) -> Summary {
     let mut by_scenario = BTreeMap::new();
     let mut by_check = BTreeMap::new();
     let mut tally = Tally {
         interrupted: run.interrupted,
-        scenarios: scenarios.len(),
+        scenarios: scenarios
+            .iter()
+            .filter(|scenario| scenario.outcome != Outcome::NotApplicable)
+            .count(),
         unproven: selected.unwrap_or(0).saturating_sub(scenarios.len()),
+        stale_expected_failures: expected
+            .iter()
+            .filter(|expectation| expectation.state == ExpectationState::Stale)
+            .count(),
         ..Tally::default()
     };
     if run.finished_at.is_none() {
@@ -374,7 +417,12 @@ fn summary(
             *by_check.entry(check.outcome).or_insert(0) += 1;
             tally.controls_broken += usize::from(check.control_broken);
         }
-        match scenario.outcome {
+        let expected = scenario
+            .checks
+            .iter()
+            .any(|check| check.expected_failure.is_some());
+        tally.expected_failures += usize::from(expected);
+        match expected::counted(scenario) {
             Outcome::Passed | Outcome::Answered | Outcome::Finding | Outcome::NotApplicable => {}
             Outcome::Failed => tally.failed += 1,
             Outcome::HarnessError => tally.harness_errors += 1,
@@ -394,6 +442,9 @@ fn summary(
 
 fn in_one_sentence(code: ExitCode, tally: &Tally) -> &'static str {
     match code {
+        ExitCode::Conformant if tally.expected_failures > 0 => {
+            "not conformant, as expected: every failed check is on the list of expected failures"
+        }
         ExitCode::Conformant => "conformant: every selected check passed",
         ExitCode::CheckFailed => "not conformant: a check failed",
         ExitCode::Usage if tally.scenarios == 0 => "nothing ran",
@@ -408,11 +459,11 @@ fn in_one_sentence(code: ExitCode, tally: &Tally) -> &'static str {
     }
 }
 
-fn coverage(register: &Register, profile: &str, scenarios: &[Scenario]) -> Vec<Coverage> {
+fn coverage(register: &Register, run: &Run, scenarios: &[Scenario]) -> Vec<Coverage> {
     let mut shown: BTreeSet<&str> = BTreeSet::new();
     let mut checks: BTreeMap<String, Vec<CheckRef>> = register
         .iter()
-        .filter(|requirement| profile.split(',').any(|own| own == requirement.profile))
+        .filter(|requirement| run.profile.split(',').any(|own| own == requirement.profile))
         .map(|requirement| (requirement.id.clone(), Vec::new()))
         .collect();
     for scenario in scenarios {
@@ -440,7 +491,11 @@ fn coverage(register: &Register, profile: &str, scenarios: &[Scenario]) -> Vec<C
             Coverage {
                 level: requirement.map(|requirement| requirement.level),
                 must: requirement.map(|requirement| requirement.must.clone()),
-                state: coverage_state(&checks, shown.contains(id.as_str())),
+                state: if checks.is_empty() && run.unclaimed.contains(&id) {
+                    CoverageState::NotApplicable
+                } else {
+                    coverage_state(&checks, shown.contains(id.as_str()))
+                },
                 id,
                 checks,
             }

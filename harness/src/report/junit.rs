@@ -1,20 +1,33 @@
 //! JUnit XML. A failure is a check that failed; an error is something that proves nothing, be it a
 //! broken harness or an inconclusive check; what cannot be shown here is skipped, with its reason.
+//!
+//! Class and name of a case are unique in the file, because readers (GitLab among them) keep one case of each. A suite has
+//! `timestamp` and `hostname`, a case has `time`: the schema of Ant and Surefire. Every text went through [`foreign`], so
+//! no character is left that XML 1.0 forbids.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
+use quick_junit::{
+    NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestRerun, TestSuite,
+};
 
-use super::model::{Report, Scenario};
-use crate::judge::CheckResult;
+use super::foreign;
+use super::model::{Check, Report, Scenario};
 use crate::outcome::Outcome;
 
 /// Renders a report: one suite per scenario, one case per check.
 pub fn render(report: &Report) -> Result<String, quick_junit::SerializeError> {
+    let report = &foreign::shown(report);
     let mut junit = Junit::new("containment");
+    let mut names = Names::default();
     for scenario in &report.scenarios {
         let mut suite = TestSuite::new(format!("{}: {}", scenario.feature, scenario.name));
         suite.set_time(Duration::from_micros(scenario.elapsed_us));
+        let extra = &mut suite.extra;
+        let timestamp = format!("{:.6}", scenario.started_at);
+        extra.insert("timestamp".into(), timestamp.into());
+        extra.insert("hostname".into(), report.run.host.as_str().into());
         suite.add_property(("location", scenario.location.as_str()));
         suite.add_property(("evidence", scenario.evidence.as_str()));
         suite.add_property(("reproduce", scenario.reproduce.as_str()));
@@ -22,9 +35,13 @@ pub fn render(report: &Report) -> Result<String, quick_junit::SerializeError> {
         if let Some(reason) = &report.run.not_signable {
             suite.add_property(("not-signable", reason.as_str()));
         }
+        let class = class_name(scenario);
+        let mut before = 0;
         for check in &scenario.checks {
-            let mut case = TestCase::new(check.check.clone(), status(check));
-            case.set_classname(scenario.name.clone());
+            let mut case = TestCase::new(names.unique(&class, &check.check), status(check));
+            case.set_classname(class.as_str());
+            case.set_time(Duration::from_micros(check.at_us.saturating_sub(before)));
+            before = check.at_us;
             if let Some(requirements) = joined(&check.requirements) {
                 case.add_property(("requirements", requirements.as_str()));
             }
@@ -35,7 +52,12 @@ pub fn render(report: &Report) -> Result<String, quick_junit::SerializeError> {
             case.set_system_out(evidence(check));
             suite.add_test_case(case);
         }
-        if let Some(case) = around_the_checks(scenario) {
+        if let Some(status) = around_the_checks(scenario) {
+            let mut case = TestCase::new(names.unique(&class, "scenario"), status);
+            case.set_classname(class.as_str());
+            case.set_time(Duration::from_micros(
+                scenario.elapsed_us.saturating_sub(before),
+            ));
             suite.add_test_case(case);
         }
         junit.add_test_suite(suite);
@@ -43,7 +65,40 @@ pub fn render(report: &Report) -> Result<String, quick_junit::SerializeError> {
     junit.to_string()
 }
 
-fn status(check: &CheckResult) -> TestCaseStatus {
+/// Rows of an outline share the scenario's title, so its file and line are part of the class.
+fn class_name(scenario: &Scenario) -> String {
+    let file = scenario.location.rsplit('/').next().unwrap_or_default();
+    format!("{} ({file})", scenario.name)
+}
+
+/// Names of cases that were given, with how often.
+#[derive(Default)]
+struct Names(BTreeMap<(String, String), usize>);
+
+impl Names {
+    fn unique(&mut self, class: &str, name: &str) -> String {
+        let mut candidate = name.to_owned();
+        loop {
+            let given = self
+                .0
+                .entry((class.to_owned(), candidate.clone()))
+                .or_default();
+            *given += 1;
+            if *given == 1 {
+                return candidate;
+            }
+            candidate = format!("{name} #{given}");
+        }
+    }
+}
+
+fn status(check: &Check) -> TestCaseStatus {
+    if let Some(reason) = &check.expected_failure {
+        let mut status = TestCaseStatus::skipped();
+        status.set_type("expected-failure");
+        status.set_message(format!("expected failure: {reason}"));
+        return status;
+    }
     let mut status = of_outcome(check.outcome);
     if !check.outcome.is_settled() {
         status.set_message(check.reasons.first().cloned().unwrap_or_default());
@@ -61,7 +116,7 @@ fn status(check: &CheckResult) -> TestCaseStatus {
 }
 
 /// What went wrong outside any check must be a case too, or a reader of JUnit would see green.
-fn around_the_checks(scenario: &Scenario) -> Option<TestCase> {
+fn around_the_checks(scenario: &Scenario) -> Option<TestCaseStatus> {
     let worst_check = Outcome::gravest(scenario.checks.iter().map(|check| check.outcome));
     let said_by_checks = !scenario.checks.is_empty() && worst_check == scenario.outcome;
     if said_by_checks && scenario.reason.is_none() {
@@ -77,10 +132,22 @@ fn around_the_checks(scenario: &Scenario) -> Option<TestCase> {
         .reason
         .clone()
         .unwrap_or_else(|| "no check was made".to_owned());
-    status.set_message(reason);
-    let mut case = TestCase::new("scenario", status);
-    case.set_classname(scenario.name.clone());
-    Some(case)
+    if outcome == Outcome::Flaky {
+        // Surefire's form: a case that passed, with the tries that did not.
+        for earlier in &scenario.earlier {
+            let mut rerun = TestRerun::new(if earlier.outcome == Outcome::Failed {
+                NonSuccessKind::Failure
+            } else {
+                NonSuccessKind::Error
+            });
+            rerun.set_type(earlier.outcome.as_str());
+            rerun.set_message(earlier.reason.as_str());
+            status.add_rerun(rerun);
+        }
+    } else {
+        status.set_message(reason);
+    }
+    Some(status)
 }
 
 fn of_outcome(outcome: Outcome) -> TestCaseStatus {
@@ -98,7 +165,7 @@ fn of_outcome(outcome: Outcome) -> TestCaseStatus {
     status
 }
 
-fn evidence(check: &CheckResult) -> String {
+fn evidence(check: &Check) -> String {
     let lines = check.evidence.iter().map(|line| match &line.file {
         Some(file) => format!("{} [{file}]\n", line.found),
         None => format!("{}\n", line.found),

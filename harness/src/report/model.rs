@@ -3,13 +3,16 @@
 //! Within a version fields are only ever added; a reader ignores what it does not know. Every
 //! field says what its absence means.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::detection::Score;
-use crate::evidence::{StepOutcome, StepStarted};
+use crate::evidence::{StepOutcome, StepStarted, Suite};
+use crate::expected_failure::ExpectedFailure;
 use crate::judge::CheckResult;
 use crate::outcome::{ExitCode, Outcome, Tally, exit_code};
 use crate::requirement::Level;
@@ -34,6 +37,38 @@ pub struct Report {
     pub requirements: Vec<Coverage>,
     /// What was measured. Empty: nothing was.
     pub figures: Vec<Figure>,
+    /// What became of each listed failure. Empty: none was listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expected_failures: Vec<Expectation>,
+}
+
+/// A listed failure, and what the run says about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expectation {
+    /// The entry, as it stands in the list.
+    pub entry: ExpectedFailure,
+    /// What became of it.
+    pub state: ExpectationState,
+    /// The checks that it is about. Empty: none was made.
+    pub checks: Vec<CheckRef>,
+}
+
+/// What became of a listed failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExpectationState {
+    /// A check that it is about failed, as listed.
+    Failed,
+    /// Every check that it is about passed: the entry is to be removed.
+    Stale,
+    /// A check that it is about neither failed nor passed.
+    Unproven,
+    /// No check that it is about was made.
+    NotRun,
+    /// The run started after its last day: it counts as not listed.
+    Expired,
+    /// It is about another system.
+    OtherSystem,
 }
 
 /// How a run was made.
@@ -49,6 +84,15 @@ pub struct Run {
     pub profile: String,
     /// The command that repeats the run.
     pub command: String,
+    /// Name of the machine that ran it.
+    pub host: String,
+    /// Name of the system under test.
+    pub system: String,
+    /// Extended requirements whose feature the system does not claim. Empty: it claims every feature.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unclaimed: Vec<String>,
+    /// Digests of what it was made with: features, scenarios' data, program.
+    pub suite: Suite,
     /// When it started.
     pub started_at: Timestamp,
     /// When it ended. Absent: it was killed, and what it left is all there is.
@@ -62,6 +106,9 @@ pub struct Run {
     /// (`containment faults` does).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detection: Option<Score>,
+    /// Why a stored score is not shown. Absent: there is none, or it is about other scenarios or another program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection_refused: Option<String>,
     /// Why this report must not be signed. Absent: nothing in it forbids a signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_signable: Option<String>,
@@ -116,14 +163,61 @@ pub struct Scenario {
     /// Its steps, in order. A step that was never reached may be missing.
     pub steps: Vec<Step>,
     /// Results of the judge, in order. Empty: nothing was judged, and nothing is proven.
-    pub checks: Vec<CheckResult>,
+    pub checks: Vec<Check>,
+    /// Earlier tries in this run, in order, none of them settled. Empty: it was tried once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Try>,
     /// Things worth telling. Empty: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// Its evidence folder, relative to the report.
     pub evidence: String,
+    /// SHA-256 of the manifest of that folder: it binds every file there to this report.
+    pub evidence_sha256: String,
     /// The command that repeats it alone.
     pub reproduce: String,
+}
+
+/// A result of the judge, with its place in the evidence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// The result.
+    #[serde(flatten)]
+    pub result: CheckResult,
+    /// Position of its event in `events.jsonl`.
+    pub seq: u64,
+    /// Microseconds from the scenario's start to this result.
+    pub at_us: u64,
+    /// Why its failure is expected. Absent: it did not fail, or is not listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_failure: Option<String>,
+}
+
+impl Deref for Check {
+    type Target = CheckResult;
+
+    fn deref(&self) -> &CheckResult {
+        &self.result
+    }
+}
+
+impl Borrow<CheckResult> for Check {
+    fn borrow(&self) -> &CheckResult {
+        &self.result
+    }
+}
+
+/// A try of a scenario that a later one replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Try {
+    /// What it came to.
+    pub outcome: Outcome,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// Its evidence folder, relative to the report.
+    pub evidence: String,
+    /// SHA-256 of the manifest of that folder.
+    pub evidence_sha256: String,
 }
 
 /// One step.
@@ -174,6 +268,8 @@ pub enum CoverageState {
     Failed,
     /// This tier or machine has no means to show it.
     NotTestable,
+    /// The system does not claim the feature.
+    NotApplicable,
     /// Neither: not looked at, or not proven.
     Open,
 }

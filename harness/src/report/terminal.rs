@@ -11,8 +11,9 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 
-use super::model::{CoverageState, Figure, Report, Scenario};
-use crate::judge::{Bearing, CheckResult};
+use super::foreign;
+use super::model::{Check, CoverageState, ExpectationState, Figure, Report, Scenario};
+use crate::judge::Bearing;
 use crate::outcome::Outcome;
 
 const BOLD: Style = Style::new().bold();
@@ -27,7 +28,7 @@ const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
 pub fn render(report: &Report, run_folder: &Path, details: bool) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = summary(report, run_folder, details, &mut out);
+    let _ = summary(&foreign::shown(report), run_folder, details, &mut out);
     out
 }
 
@@ -59,9 +60,14 @@ fn summary(report: &Report, run_folder: &Path, details: bool, out: &mut String) 
     for figure in &report.figures {
         writeln!(out, "{}", one_figure(figure))?;
     }
-    match &run.detection {
-        Some(score) => writeln!(out, "Detection: {score}")?,
-        None => writeln!(
+    expected_failures(report, out)?;
+    match (&run.detection, &run.detection_refused) {
+        (_, Some(why)) => writeln!(
+            out,
+            "{RED}Detection: the stored score is refused:{RED:#} {why}"
+        )?,
+        (Some(score), None) => writeln!(out, "Detection: {score}")?,
+        (None, None) => writeln!(
             out,
             "{DIM}Detection: not measured with these scenarios and this program; `containment faults` does{DIM:#}"
         )?,
@@ -119,6 +125,16 @@ fn one_scenario(scenario: &Scenario, run_folder: &Path, out: &mut String) -> fmt
     for check in &scenario.checks {
         one_check(check, &mut shown, out)?;
     }
+    for earlier in &scenario.earlier {
+        let evidence = run_folder.join(&earlier.evidence);
+        writeln!(
+            out,
+            "  {YELLOW}before:{YELLOW:#} {}, {}  {DIM}{}{DIM:#}",
+            earlier.outcome,
+            earlier.reason,
+            evidence.display()
+        )?;
+    }
     for note in &scenario.notes {
         writeln!(out, "  {DIM}note: {note}{DIM:#}")?;
     }
@@ -136,11 +152,7 @@ fn one_scenario(scenario: &Scenario, run_folder: &Path, out: &mut String) -> fmt
 /// A passed check shows what proves it; any other also what is against it or missing. A check
 /// whose proof an earlier one showed already does not show it again; one with anything new shows
 /// all of it, so that no line has to be looked up elsewhere.
-fn one_check<'a>(
-    check: &'a CheckResult,
-    shown: &mut BTreeSet<&'a str>,
-    out: &mut String,
-) -> fmt::Result {
+fn one_check<'a>(check: &'a Check, shown: &mut BTreeSet<&'a str>, out: &mut String) -> fmt::Result {
     let style = style_of(check.outcome);
     let mark = match check.outcome {
         Outcome::Passed | Outcome::Flaky => "✓",
@@ -164,6 +176,12 @@ fn one_check<'a>(
         "  {style}{mark}{style:#} {expected}{}{requirements}",
         check.expected
     )?;
+    if let Some(reason) = &check.expected_failure {
+        writeln!(
+            out,
+            "      {YELLOW}listed as an expected failure:{YELLOW:#} {reason}"
+        )?;
+    }
     let mut news = false;
     for line in &check.evidence {
         news |= shown.insert(line.found.as_str());
@@ -199,6 +217,7 @@ fn requirements(report: &Report, out: &mut String) -> fmt::Result {
     let answered = of(CoverageState::Answered);
     let findings = of(CoverageState::Finding);
     let not_testable = of(CoverageState::NotTestable);
+    let not_applicable = of(CoverageState::NotApplicable);
     let failed = of(CoverageState::Failed);
     let open = of(CoverageState::Open);
     let total = report.requirements.len();
@@ -221,6 +240,13 @@ fn requirements(report: &Report, out: &mut String) -> fmt::Result {
             not_testable.join(" ")
         )?;
     }
+    if !not_applicable.is_empty() {
+        writeln!(
+            out,
+            "  not applicable, the system does not claim the feature: {}",
+            not_applicable.join(" ")
+        )?;
+    }
     if !failed.is_empty() {
         writeln!(out, "  {RED}failed:{RED:#} {}", failed.join(" "))?;
     }
@@ -229,6 +255,30 @@ fn requirements(report: &Report, out: &mut String) -> fmt::Result {
             out,
             "  {DIM}open, not proven by this run: {}{DIM:#}",
             open.join(" ")
+        )?;
+    }
+    Ok(())
+}
+
+/// What became of each listed failure.
+fn expected_failures(report: &Report, out: &mut String) -> fmt::Result {
+    for expectation in &report.expected_failures {
+        let (style, word) = match expectation.state {
+            ExpectationState::Failed => (YELLOW, "failed, as listed"),
+            ExpectationState::Stale => (RED, "passed: take it off the list"),
+            ExpectationState::Unproven => (YELLOW, "neither failed nor passed"),
+            ExpectationState::NotRun => (DIM, "not checked in this run"),
+            ExpectationState::Expired => (RED, "expired, counts as not listed"),
+            ExpectationState::OtherSystem => (DIM, "about another system"),
+        };
+        let entry = &expectation.entry;
+        writeln!(
+            out,
+            "Expected failure {} of {}: {style}{word}{style:#}  {DIM}{}, until {}{DIM:#}",
+            entry.subject(),
+            entry.system,
+            entry.reason,
+            entry.expires
         )?;
     }
     Ok(())

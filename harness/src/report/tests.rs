@@ -1,16 +1,18 @@
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 
-use super::model::CoverageState;
+use super::model::{CoverageState, ExpectationState};
 use super::*;
 use crate::evidence::{
-    Event, Measurement, Recorder, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted,
+    Event, Measurement, Recorded, RunFinished, RunStarted, ScenarioFinished, ScenarioStarted,
     StepFinished, StepOutcome, StepStarted,
 };
+use crate::expected_failure::ExpectedFailure;
 use crate::judge::{Bearing, Check, CheckResult, EvidenceLine};
 use crate::outcome::Outcome;
 
@@ -52,15 +54,17 @@ fn recorded(events: Vec<Event>) -> Vec<Recorded> {
 
 fn run(faults: &[&str], selected: usize) -> Vec<Recorded> {
     recorded(vec![
-        Event::RunStarted(RunStarted {
+        Event::RunStarted(Box::new(RunStarted {
             tool: "containment 0.1.0".to_owned(),
             seed: 1,
             tier: "embedded".to_owned(),
             profile: "egress".to_owned(),
             faults: faults.iter().map(|&fault| fault.to_owned()).collect(),
             command: "containment run --seed 1".to_owned(),
-            detection: None,
-        }),
+            host: "worker-7".to_owned(),
+            system: "stand-ins".to_owned(),
+            ..RunStarted::default()
+        })),
         Event::RunFinished(RunFinished {
             interrupted: false,
             selected,
@@ -74,6 +78,7 @@ fn started(name: &str, tags: &[&str]) -> Event {
         name: name.to_owned(),
         location: "features/egress/compromised-dependency.feature:12".to_owned(),
         tags: tags.iter().map(|&tag| tag.to_owned()).collect(),
+        retry: 0,
     })
 }
 
@@ -179,6 +184,7 @@ fn unproven() -> CheckResult {
 fn evidence(folder: &str, events: Vec<Event>) -> ScenarioEvidence {
     ScenarioEvidence {
         folder: format!("scenarios/{folder}"),
+        sha256: format!("digest of {folder}"),
         events: recorded(events),
     }
 }
@@ -442,34 +448,269 @@ fn an_active_fault_stamps_the_run() {
     assert!(report.run.not_signable.is_some());
 }
 
+fn report_of(run: &[Recorded], scenarios: &[ScenarioEvidence]) -> Report {
+    build(run, scenarios, &register())
+}
+
+/// A run with a list of expected failures.
+fn run_with(entries: Vec<ExpectedFailure>, unclaimed: &[&str], selected: usize) -> Vec<Recorded> {
+    let mut run = run(&[], selected);
+    if let Event::RunStarted(started) = &mut run[0].event {
+        started.expected_failures = entries;
+        started.unclaimed = unclaimed.iter().map(|&id| id.to_owned()).collect();
+    }
+    run
+}
+
+fn entry(requirement: Option<&str>, check: Option<&str>) -> ExpectedFailure {
+    ExpectedFailure {
+        requirement: requirement.map(str::to_owned),
+        check: check.map(str::to_owned),
+        system: "stand-ins".to_owned(),
+        reason: "ticket 7".to_owned(),
+        expires: jiff::civil::date(2026, 6, 2),
+    }
+}
+
+fn only(check: CheckResult, tags: &[&str]) -> ScenarioEvidence {
+    let events = vec![started("Scenario", tags), Event::Check(check), finished()];
+    evidence("s", events)
+}
+
+#[rstest]
+#[case::by_requirement(entry(Some("EGR-04"), None), not_logged(), ExpectationState::Failed, 0)]
+#[case::by_check(
+    entry(None, Some("denial-logged")),
+    not_logged(),
+    ExpectationState::Failed,
+    0
+)]
+#[case::other_requirement(entry(Some("EGR-02"), None), not_logged(), ExpectationState::NotRun, 1)]
+#[case::stale(entry(Some("EGR-02"), None), blocked(), ExpectationState::Stale, 5)]
+#[case::unproven(entry(Some("EGR-02"), None), unproven(), ExpectationState::Unproven, 4)]
+#[case::expired(ExpectedFailure { expires: jiff::civil::date(2026, 6, 1), ..entry(Some("EGR-04"), None) }, not_logged(), ExpectationState::Expired, 1)]
+#[case::other_system(ExpectedFailure { system: "eks".to_owned(), ..entry(Some("EGR-04"), None) }, not_logged(), ExpectationState::OtherSystem, 1)]
+fn a_listed_failure_comes_to(
+    #[case] entry: ExpectedFailure,
+    #[case] check: CheckResult,
+    #[case] state: ExpectationState,
+    #[case] code: u8,
+) {
+    let report = report_of(&run_with(vec![entry], &[], 1), &[only(check, &[])]);
+    assert_eq!(report.expected_failures[0].state, state);
+    assert_eq!(report.summary.exit_code, code, "{}", report.summary.verdict);
+    let marked = report.scenarios[0].checks[0].expected_failure.is_some();
+    assert_eq!(marked, state == ExpectationState::Failed);
+    if marked {
+        assert!(report.run.not_signable.is_some());
+        let text = plain(&terminal::render(&report, Path::new("out"), false));
+        assert!(text.contains("Not conformant, as expected"), "{text}");
+        assert!(!text.contains("\nConformant"), "{text}");
+        let junit = junit::render(&report).unwrap();
+        assert!(
+            junit.contains("expected failure: ticket 7") && !junit.contains("<failure"),
+            "{junit}"
+        );
+    }
+}
+
+/// What failed beside it is not excused.
 #[test]
-fn a_report_is_published_beside_its_evidence() {
-    let scratch = tempfile::tempdir().unwrap();
-    let folder = scratch.path().join("run");
-    let recorder = Recorder::create_run(&folder).unwrap();
-    for recorded in run(&[], 1) {
-        recorder.record(recorded.event);
+fn a_listed_failure_excuses_nothing_else() {
+    let mut other = not_logged();
+    other.check = "other".to_owned();
+    let mut events = only(not_logged(), &[]).events;
+    events.insert(1, recorded(vec![Event::Check(other)]).remove(0));
+    let scenario = ScenarioEvidence {
+        events,
+        ..only(not_logged(), &[])
+    };
+    let run = run_with(vec![entry(None, Some("denial-logged"))], &[], 1);
+    assert_eq!(report_of(&run, &[scenario]).summary.exit_code, 1);
+
+    let mut events = only(not_logged(), &[]).events;
+    events.insert(1, recorded(vec![gateway_gone()]).remove(0));
+    let scenario = ScenarioEvidence {
+        events,
+        ..only(not_logged(), &[])
+    };
+    assert_eq!(report_of(&run, &[scenario]).summary.exit_code, 70);
+}
+
+fn tried(retry: u32, check: CheckResult) -> ScenarioEvidence {
+    let mut scenario = only(check, &["EGR-02"]);
+    if let Event::ScenarioStarted(started) = &mut scenario.events[0].event {
+        started.retry = retry;
     }
-    let scenario = Recorder::create(folder.join(SCENARIOS).join("a")).unwrap();
-    for recorded in passing().events {
-        scenario.record(recorded.event);
-    }
-    let code = publish(&folder, &register(), false).unwrap();
-    assert_eq!(code, ExitCode::Conformant);
-    let json = std::fs::read_to_string(folder.join(REPORT_JSON)).unwrap();
-    let report: Report = serde_json::from_str(&json).unwrap();
-    assert_eq!(report.scenarios[0].evidence, "scenarios/a");
-    assert!(folder.join(JUNIT_XML).is_file());
-    let manifest = folder.join("scenarios/a").join(folder::MANIFEST);
-    assert!(
-        std::fs::read_to_string(manifest)
-            .unwrap()
-            .contains("  events.jsonl")
-    );
-    // Made again from the same evidence, it is the same report.
-    publish(&folder, &register(), false).unwrap();
+    scenario.folder = format!("scenarios/s-retry-{retry}");
+    scenario
+}
+
+#[rstest]
+#[case::passes(vec![unproven(), blocked()], Outcome::Flaky, 3)]
+#[case::passes_late(vec![unproven(), not_logged(), blocked()], Outcome::Flaky, 3)]
+#[case::never(vec![not_logged(), not_logged()], Outcome::Failed, 1)]
+#[case::failed_once(vec![not_logged(), unproven()], Outcome::Failed, 1)]
+fn retries_become_one_scenario(
+    #[case] checks: Vec<CheckResult>,
+    #[case] outcome: Outcome,
+    #[case] code: u8,
+) {
+    let count = checks.len();
+    let tries: Vec<ScenarioEvidence> = checks
+        .into_iter()
+        .enumerate()
+        .map(|(retry, check)| tried(u32::try_from(retry).unwrap(), check))
+        .collect();
+    let report = report_of(&run(&[], 1), &tries);
+    assert_eq!(report.scenarios.len(), 1);
+    let scenario = &report.scenarios[0];
+    // A failed try stays the gravest, unless a later one passed.
     assert_eq!(
-        std::fs::read_to_string(folder.join(REPORT_JSON)).unwrap(),
-        json
+        (scenario.outcome, report.summary.exit_code),
+        (outcome, code)
+    );
+    assert_eq!(scenario.earlier.len(), count - 1);
+    let text = plain(&terminal::render(&report, Path::new("out"), false));
+    assert!(text.contains("before: "), "{text}");
+    let junit = junit::render(&report).unwrap();
+    assert_eq!(
+        junit.contains("<flaky"),
+        outcome == Outcome::Flaky,
+        "{junit}"
+    );
+}
+
+#[test]
+fn what_the_system_does_not_claim_is_not_applicable() {
+    let events = vec![
+        started("IPv6", &["EGR-05"]),
+        ended(
+            Outcome::NotApplicable,
+            "the system does not claim the feature of EGR-05",
+        ),
+    ];
+    let unclaimed = evidence("a", events);
+    let run = run_with(Vec::new(), &["EGR-05"], 2);
+    let report = report_of(&run, &[unclaimed.clone(), only(blocked(), &["EGR-02"])]);
+    assert_eq!(report.summary.exit_code, 0);
+    assert_eq!(report.requirements[3].state, CoverageState::NotApplicable);
+    let junit = junit::render(&report).unwrap();
+    assert!(
+        junit.contains("<skipped") && junit.contains("does not claim"),
+        "{junit}"
+    );
+
+    // A run of nothing else proved nothing.
+    let run = run_with(Vec::new(), &["EGR-05"], 1);
+    assert_eq!(report_of(&run, &[unclaimed]).summary.exit_code, 2);
+}
+
+const HOSTILE: &str = "tool said\u{1b}[2J\u{1b}]0;owned\u{7}\nConformant: every selected check passed\r\u{9b}2J\u{202e}\u{2028}\u{fffe}\0";
+
+/// The report of a run in which every text of others is `text`.
+fn report_with(text: &str) -> Report {
+    let mut check = not_logged();
+    check.expected = text.to_owned();
+    check.reasons = vec![text.to_owned()];
+    check.evidence[0].found = text.to_owned();
+    let mut events = vec![
+        started(text, &["EGR-04"]),
+        Event::Note {
+            text: text.to_owned(),
+        },
+        Event::Check(check),
+    ];
+    events.extend(step(text, StepOutcome::Failed, Some(text)));
+    events.push(Event::HarnessError {
+        component: "server".to_owned(),
+        message: text.to_owned(),
+    });
+    events.push(finished());
+    report_of(&run(&[], 1), &[evidence("s", events)])
+}
+
+#[test]
+fn hostile_text_controls_no_terminal() {
+    let text = terminal::render(&report_with(HOSTILE), Path::new("out"), true);
+    let text = plain(&text);
+    let hostile = |c: char| c != '\n' && c.is_control() || "\u{202e}\u{2028}\u{fffe}".contains(c);
+    assert!(!text.chars().any(hostile), "{text:?}");
+    assert!(
+        !text
+            .lines()
+            .any(|line| line.trim_start().starts_with("Conformant")),
+        "{text}"
+    );
+    assert!(text.contains("tool said\\u{1b}[2J"), "{text}");
+}
+
+/// Well-formed for a parser, and without a character that XML 1.0 forbids (section 2.2): the parser accepts some of them.
+fn parse_junit(xml: &str) -> Result<BTreeMap<(String, String), usize>, String> {
+    let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..='\u{10ffff}');
+    if let Some(forbidden) = xml.chars().find(|&c| !allowed(c)) {
+        return Err(format!("{forbidden:?} is no character of XML 1.0"));
+    }
+    let mut reader = quick_xml::Reader::from_str(xml);
+    let mut cases = BTreeMap::new();
+    loop {
+        match reader.read_event().map_err(|error| error.to_string())? {
+            quick_xml::events::Event::Eof => return Ok(cases),
+            quick_xml::events::Event::Start(tag) | quick_xml::events::Event::Empty(tag)
+                if tag.name().as_ref() == b"testcase" =>
+            {
+                let attribute = |name: &str| {
+                    let value = tag.try_get_attribute(name).ok().flatten();
+                    value.map(|value| String::from_utf8_lossy(&value.value).into_owned())
+                };
+                let identity = (attribute("classname"), attribute("name"));
+                let (Some(class), Some(name)) = identity else {
+                    return Err("a case without a class or a name".to_owned());
+                };
+                if attribute("time").is_none() {
+                    return Err(format!("no time on {class} {name}"));
+                }
+                *cases.entry((class, name)).or_default() += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn hostile_text_leaves_junit_readable() {
+    let xml = junit::render(&report_with(HOSTILE)).unwrap();
+    parse_junit(&xml).unwrap();
+    assert!(xml.contains("\\u{fffe}"), "{xml}");
+    assert!(parse_junit("<a>\u{fffe}</a>").is_err());
+}
+
+proptest::proptest! {
+    #[test]
+    fn junit_is_well_formed_for_any_text(text in proptest::prelude::any::<String>()) {
+        let xml = junit::render(&report_with(&text)).unwrap();
+        proptest::prop_assert!(parse_junit(&xml).is_ok(), "{:?}", parse_junit(&xml));
+    }
+}
+
+/// Rows of an outline share their title, and a scenario makes the same check more than once.
+#[test]
+fn cases_of_junit_are_unique() {
+    let row = |line: u64| {
+        let mut events = vec![started("Row", &[])];
+        if let Event::ScenarioStarted(started) = &mut events[0] {
+            started.location = format!("features/egress/rows.feature:{line}");
+        }
+        events.extend([Event::Check(blocked()), Event::Check(blocked()), finished()]);
+        evidence(&line.to_string(), events)
+    };
+    let report = report_of(&run(&[], 2), &[row(12), row(13)]);
+    let xml = junit::render(&report).unwrap();
+    let cases = parse_junit(&xml).unwrap();
+    assert_eq!(cases.len(), 4, "{cases:?}");
+    assert!(cases.values().all(|&count| count == 1), "{cases:?}");
+    assert!(
+        xml.contains("hostname=\"worker-7\"") && xml.contains("timestamp=\"2026-06-02T10:15:00"),
+        "{xml}"
     );
 }
