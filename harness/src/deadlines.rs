@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
     /// API server, DNS, fabric and node agent answer. Measured well below 150 ms on the embedded
-    /// cluster; a hundred times that leaves room for eight scenarios starting at once on 2 cores.
+    /// cluster; 15 s were too few for eight scenarios that started at once beside compilers on 2 cores.
     pub cluster_ready: Duration,
     /// The Obot stand-in, the policy controller and the firewall controller report ready. They
     /// start as processes and list a few collections each.
@@ -64,9 +64,9 @@ impl Deadlines {
     #[must_use]
     pub const fn embedded() -> Self {
         Self {
-            cluster_ready: Duration::from_secs(15),
-            stand_ins_ready: Duration::from_secs(15),
-            pod_ready: Duration::from_secs(20),
+            cluster_ready: Duration::from_secs(60),
+            stand_ins_ready: Duration::from_secs(30),
+            pod_ready: Duration::from_secs(60),
             policy_enforced: Duration::from_secs(20),
             policy_update_bound: Duration::from_secs(10),
             probe_result: Duration::from_secs(5),
@@ -75,8 +75,8 @@ impl Deadlines {
             quiet_window: Duration::from_millis(20),
             closing_window: Duration::from_millis(500),
             live_session: Duration::from_millis(300),
-            tool_call: Duration::from_secs(20),
-            scenario: Duration::from_secs(60),
+            tool_call: Duration::from_secs(60),
+            scenario: Duration::from_secs(240),
             log_complete: Duration::from_secs(1),
             teardown: Duration::from_secs(5),
         }

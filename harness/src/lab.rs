@@ -32,13 +32,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams, PostParams};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::evidence::observe::Captures;
-use crate::evidence::{Event, Index, Recorder, ToolCall};
+use crate::evidence::{Event, Index, Recorder};
 use crate::judge::Observations;
 use crate::judge::platform::cause::{Cause, Known, causes};
 use crate::run::RunContext;
@@ -299,48 +299,6 @@ impl Lab {
             known.manifest = edited;
         }
         Ok(accepted)
-    }
-
-    /// An agent calls a tool through the orchestrator; its session stays open until the scenario ends. A failure of the
-    /// call is recorded, not returned.
-    ///
-    /// # Errors
-    /// When the call outlives its deadline, or the orchestrator makes no API key for the agent.
-    pub async fn call_tool(
-        &mut self,
-        name: &str,
-        tool: &str,
-        arguments: Map<String, Value>,
-    ) -> Result<ToolCall, Error> {
-        let url = self.orchestrator.connect_url(&self.server(name)?.id);
-        let made = self.orchestrator.api_key("agent", &[]);
-        let key = self.agent_key.get_or_try_init(|| made).await?.as_ref();
-        let began = std::time::Instant::now();
-        let called = async {
-            let session = agent::Session::open(&url, key).await?;
-            let answer = session.call_tool(tool, arguments).await;
-            Ok::<_, agent::Error>((session, answer))
-        };
-        let what = format!("the answer to {tool:?}");
-        let deadline = self.context.deadlines.tool_call;
-        let answer = self.waiting.until(what, deadline, called).await?;
-        let answer = answer.and_then(|(session, answer)| {
-            self.agents.push(session);
-            answer
-        });
-        let (succeeded, detail) = match answer {
-            Ok(answer) => (!answer.is_error, answer.text),
-            Err(error) => (false, error.to_string()),
-        };
-        let call = ToolCall {
-            server: name.to_owned(),
-            tool: tool.to_owned(),
-            succeeded,
-            detail: detail.chars().take(500).collect(),
-            elapsed_us: began.elapsed().as_micros().try_into().unwrap_or(u64::MAX),
-        };
-        self.recorder.record(Event::ToolCall(call.clone()));
-        Ok(call)
     }
 
     /// Runs a Pod in the servers' namespace that belongs to no server.

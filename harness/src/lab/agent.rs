@@ -10,7 +10,9 @@ use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use serde_json::{Map, Value};
 
+use super::Lab;
 use super::orchestrator::{Token, http_client};
+use crate::evidence::{Event, ToolCall};
 
 /// What went wrong between the agent and the server.
 #[derive(Debug, thiserror::Error)]
@@ -119,5 +121,49 @@ impl Session {
     /// Ends the session. A server that no longer answers has ended it by itself.
     pub async fn close(self) {
         drop(self.0.cancel().await);
+    }
+}
+
+impl Lab {
+    /// An agent calls a tool through the orchestrator; its session stays open until the scenario ends. A failure of the
+    /// call is recorded, not returned.
+    ///
+    /// # Errors
+    /// When the call outlives its deadline, or the orchestrator makes no API key for the agent.
+    pub async fn call_tool(
+        &mut self,
+        name: &str,
+        tool: &str,
+        arguments: Map<String, Value>,
+    ) -> Result<ToolCall, super::Error> {
+        let url = self.orchestrator.connect_url(&self.server(name)?.id);
+        let made = self.orchestrator.api_key("agent", &[]);
+        let key = self.agent_key.get_or_try_init(|| made).await?.as_ref();
+        let began = std::time::Instant::now();
+        let called = async {
+            let session = Session::open(&url, key).await?;
+            let answer = session.call_tool(tool, arguments).await;
+            Ok::<_, Error>((session, answer))
+        };
+        let what = format!("the answer to {tool:?}");
+        let deadline = self.context.deadlines.tool_call;
+        let answer = self.waiting.until(what, deadline, called).await?;
+        let answer = answer.and_then(|(session, answer)| {
+            self.agents.push(session);
+            answer
+        });
+        let (succeeded, detail) = match answer {
+            Ok(answer) => (!answer.is_error, answer.text),
+            Err(error) => (false, error.to_string()),
+        };
+        let call = ToolCall {
+            server: name.to_owned(),
+            tool: tool.to_owned(),
+            succeeded,
+            detail: detail.chars().take(500).collect(),
+            elapsed_us: began.elapsed().as_micros().try_into().unwrap_or(u64::MAX),
+        };
+        self.recorder.record(Event::ToolCall(call.clone()));
+        Ok(call)
     }
 }
