@@ -142,7 +142,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
     /// Cut a scenario after this many seconds and say what it waited for.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 240, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub timeout: u64,
     /// Try a scenario again, up to N times, when a step of it did not pass. One that passes on retry is flaky: exit code 3.
     /// The evidence of every try is kept.
