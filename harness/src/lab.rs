@@ -7,6 +7,7 @@
 pub mod agent;
 mod authoring;
 mod batch;
+pub mod blind;
 mod crafted;
 mod enforcement;
 pub mod lifecycle;
@@ -22,6 +23,7 @@ mod servers;
 mod stopped;
 mod tier_one;
 mod traces;
+pub mod trespass;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -32,7 +34,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

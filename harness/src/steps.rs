@@ -18,10 +18,15 @@
 //! | [`burst`] | servers that start together |
 //! | [`replacement`] | policies replaced under load |
 //! | [`restart`] | the gateway restarted under load |
+//! | [`blind`] | a policy controller whose sources are out of reach |
+//! | [`catalog`] | catalog entries, servers made from them, multi-user servers |
+//! | [`trespass`] | servers that use the orchestrator against their own lists |
 //! | [`tamper`] | policy objects written, edited and deleted by hand |
 
 pub mod authoring;
+pub mod blind;
 pub mod burst;
+pub mod catalog;
 pub mod condition;
 pub mod dns;
 pub mod egress;
@@ -38,5 +43,6 @@ pub mod table;
 pub mod tamper;
 pub mod tiers;
 pub mod toolcall;
+pub mod trespass;
 pub mod update;
 mod verdict;

@@ -35,7 +35,7 @@ pub enum Part {
 }
 
 impl Part {
-    fn deployment(self) -> &'static str {
+    pub(super) fn deployment(self) -> &'static str {
         match self {
             Self::Orchestrator => fixtures::obot::install::OBOT_DEPLOYMENT,
             Self::PolicyController => fixtures::obot::install::PROVIDER,
@@ -398,7 +398,7 @@ impl Lab {
     }
 }
 
-fn has_ready_replica(deployment: Option<&Deployment>) -> bool {
+pub(super) fn has_ready_replica(deployment: Option<&Deployment>) -> bool {
     let Some(deployment) = deployment else {
         return false;
     };
