@@ -23,6 +23,7 @@
 //! | [`default_action`] | that the default action is what the design says                   |
 //! | [`level`]       | (what a result means for a requirement that is not core)             |
 //! | [`list`]         | that a FirewallPolicy equals a server's list                         |
+//! | [`load`]         | that what is refused of one server's load is recorded                |
 //! | [`lookups`]      | that no data leaves in the labels of names                           |
 //! | [`open_question`] | what the system's answer to an open question is                    |
 //! | [`attack`]      | that the attack of a dependency happened                             |
@@ -59,6 +60,7 @@ mod finding;
 pub mod governed;
 pub mod level;
 pub mod list;
+pub mod load;
 pub mod logged;
 pub mod lookups;
 pub mod masquerade;

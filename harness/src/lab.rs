@@ -52,7 +52,7 @@ use orchestrator::{Orchestrator, Token};
 
 pub use crafted::Crafted;
 pub use platform::Question;
-pub use probing::{Probe, RunningProbe};
+pub use probing::{Load, Probe, RunningProbe};
 
 /// Namespace of the orchestrator and the policy controller.
 pub const ORCHESTRATOR_NAMESPACE: &str = "obot-system";
@@ -384,6 +384,23 @@ impl Lab {
             },
         )
         .await
+    }
+
+    /// Puts a load on the gateway from a Pod and holds it to the end of the scenario; returns when it stands.
+    ///
+    /// # Errors
+    /// When it can't be started or does not stand in time.
+    pub async fn put_load(&mut self, pod: &str, probe: &Probe, label: &str) -> Result<(), Error> {
+        let client = self.cluster.client();
+        let recorder = &self.recorder;
+        let running =
+            RunningProbe::start(&client, RUNTIME_NAMESPACE, pod, probe, label, recorder).await?;
+        self.sessions.push(running);
+        let stands = |index: &Index| index.attempt(label)?.result.as_ref().map(drop);
+        // The client gives up on connections by itself at that deadline; this wait outlasts it.
+        let deadline = 3 * self.context.deadlines.probe_result;
+        self.see_indexed(format!("{label} to stand"), deadline, stands)
+            .await
     }
 
     /// The running cluster, for what only some tiers can do.

@@ -15,6 +15,7 @@
 //! | [`update`] | a server's list that changes while its Pod runs |
 //! | [`lifecycle`] | Pods replaced, servers deleted, parts of the system stopped and started |
 //! | [`lists`] | lists of many names, and policies that follow each update |
+//! | [`load`] | one server's load |
 //! | [`burst`] | servers that start together |
 //! | [`replacement`] | policies replaced under load |
 //! | [`restart`] | the gateway restarted under load |
@@ -33,6 +34,7 @@ pub mod egress;
 pub mod ipv6;
 pub mod lifecycle;
 pub mod lists;
+pub mod load;
 pub mod package;
 pub mod platform;
 pub mod question;

@@ -136,6 +136,8 @@ pub struct Scene {
     pub lookups: Lookups,
     /// What was sent while policies were replaced.
     pub replaced: Replaced,
+    /// Servers whose Pods hold a load, and its label.
+    pub loads: Vec<(String, String)>,
     /// Names of servers that were launched together.
     pub burst: Vec<String>,
     /// Servers whose lists are generated.
@@ -262,6 +264,7 @@ impl World {
             life: Life::default(),
             lookups: Lookups::default(),
             replaced: Replaced::default(),
+            loads: Vec::new(),
             burst: Vec::new(),
             lists: Lists::default(),
             platform: Setting::default(),
