@@ -4,8 +4,8 @@ use cucumber::gherkin;
 use cucumber::{then, when};
 
 use crate::evidence::{Event, gateway_log};
-use crate::judge::Protocol;
 use crate::judge::load::{LoadClaim, judge_load_recorded};
+use crate::judge::{Check, Protocol};
 use crate::lab::{Load, Probe};
 use crate::world::{Failure, Step, World};
 
@@ -63,7 +63,7 @@ async fn load_is_recorded(world: &mut World, server: String, step: &gherkin::Ste
             .await?;
             let observations = scene.observe().await?;
             let claim = LoadClaim {
-                check: scene.check(format!("load of {server} recorded"), &["EGR-50"]),
+                check: Check::new("load-recorded", format!("load of {server} recorded")),
                 address,
                 load: scene.attempt(&observations, &label)?,
                 server,
