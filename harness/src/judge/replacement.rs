@@ -88,7 +88,7 @@ impl Decisions {
     }
 }
 
-/// The stream spans every push: requests of both kinds were sent before and after it. How many pushes met a
+/// The stream spans as many pushes as there were updates: requests of both kinds were sent before and after each. How many pushes met a
 /// request under way depends on the machine's speed, and is told.
 fn overlap(claim: &ReplacementClaim, finding: &mut Finding) {
     let times = |attempts: &[Attempt]| -> BTreeSet<Timestamp> {
@@ -112,9 +112,9 @@ fn overlap(claim: &ReplacementClaim, finding: &mut Finding) {
         "{} and {} over {} of the gateway's policy",
         count(listed.len(), "listed request"),
         count(unlisted.len(), "unlisted request"),
-        count(claim.pushes.len(), "replacement"),
+        count(spanned, "replacement"),
     );
-    if spanned == claim.pushes.len() && claim.pushes.len() >= claim.updates {
+    if spanned >= claim.updates {
         finding.supports(folder::EVENTS, text);
     } else {
         finding.missing(

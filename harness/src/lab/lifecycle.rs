@@ -173,7 +173,7 @@ impl Lab {
         let created = self.created.remove(name);
         let (id, manifest) = created
             .ok_or_else(|| Error::Data(format!("no step created a server {name:?} to launch")))?;
-        let server = self.start_server(id, name, &manifest).await?;
+        let server = self.start_server(id, name, &manifest, 1).await?;
         self.servers.insert(name.to_owned(), server);
         Ok(())
     }
