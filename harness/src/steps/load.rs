@@ -31,7 +31,6 @@ async fn holds_load(
                 ..scene.probe_to("flood", &host, 443)
             };
             let label = format!("load of {server}");
-            scene.lab().await?.await_in_force(&server).await?;
             scene.lab().await?.put_load(&pod, &probe, &label).await?;
             scene.loads.push((server, label));
             Ok(())
