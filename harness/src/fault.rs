@@ -28,6 +28,8 @@ pub enum Component {
     Cluster,
     /// The far ends beyond the gateway.
     Internet,
+    /// The hostile dependency of a server: an attack that takes another way than the suite's own.
+    Dependency,
 }
 
 impl fmt::Display for Component {
@@ -39,6 +41,7 @@ impl fmt::Display for Component {
             Self::Orchestrator => "orchestrator",
             Self::Cluster => "cluster",
             Self::Internet => "internet",
+            Self::Dependency => "dependency",
         })
     }
 }

@@ -23,10 +23,12 @@
 //! | [`default_action`] | that the default action is what the design says                   |
 //! | [`level`]       | (what a result means for a requirement that is not core)             |
 //! | [`list`]         | that a FirewallPolicy equals a server's list                         |
+//! | [`load`]         | that what is refused of one server's load is recorded                |
 //! | [`lookups`]      | that no data leaves in the labels of names                           |
 //! | [`open_question`] | what the system's answer to an open question is                    |
 //! | [`attack`]      | that the attack of a dependency happened                             |
 //! | [`spread`]      | that a canary is where it may be, and nowhere else                   |
+//! | [`blind`]       | that a policy controller that reports ready sees nothing             |
 //! | [`authoring`]   | what the orchestrator accepts and generates                          |
 //! | [`policy_object`] | what becomes of policy objects that are changed by hand              |
 //! | [`update`]      | that a policy change took effect in time                             |
@@ -42,10 +44,12 @@
 //! | [`server_name`] | that a ClientHello names no server                                   |
 //! | [`compensated`] | that an attack was blocked, or is a finding                          |
 //! | [`trace`]       | that nothing is left of what was removed                             |
+//! | [`trespass`]    | that a server cannot use the orchestrator against its own list       |
 
 mod about;
 pub mod attack;
 pub mod authoring;
+pub mod blind;
 pub mod burst;
 pub mod closed_world;
 pub mod compensated;
@@ -56,6 +60,7 @@ mod finding;
 pub mod governed;
 pub mod level;
 pub mod list;
+pub mod load;
 pub mod logged;
 pub mod lookups;
 pub mod masquerade;
@@ -75,6 +80,7 @@ pub mod server_name;
 pub mod spread;
 pub mod tool_call;
 pub mod trace;
+pub mod trespass;
 pub mod update;
 
 use crate::outcome::Outcome;

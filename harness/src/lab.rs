@@ -7,6 +7,7 @@
 pub mod agent;
 mod authoring;
 mod batch;
+pub mod blind;
 mod crafted;
 mod enforcement;
 pub mod lifecycle;
@@ -22,6 +23,7 @@ mod servers;
 mod stopped;
 mod tier_one;
 mod traces;
+pub mod trespass;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -32,7 +34,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::api::{Api, ListParams, PostParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,7 +52,7 @@ use orchestrator::{Orchestrator, Token};
 
 pub use crafted::Crafted;
 pub use platform::Question;
-pub use probing::{Probe, RunningProbe};
+pub use probing::{Load, Probe, RunningProbe};
 
 /// Namespace of the orchestrator and the policy controller.
 pub const ORCHESTRATOR_NAMESPACE: &str = "obot-system";
@@ -382,6 +384,23 @@ impl Lab {
             },
         )
         .await
+    }
+
+    /// Puts a load on the gateway from a Pod and holds it to the end of the scenario; returns when it stands.
+    ///
+    /// # Errors
+    /// When it can't be started or does not stand in time.
+    pub async fn put_load(&mut self, pod: &str, probe: &Probe, label: &str) -> Result<(), Error> {
+        let client = self.cluster.client();
+        let recorder = &self.recorder;
+        let running =
+            RunningProbe::start(&client, RUNTIME_NAMESPACE, pod, probe, label, recorder).await?;
+        self.sessions.push(running);
+        let stands = |index: &Index| index.attempt(label)?.result.as_ref().map(drop);
+        // The client gives up on connections by itself at that deadline; this wait outlasts it.
+        let deadline = 3 * self.context.deadlines.probe_result;
+        self.see_indexed(format!("{label} to stand"), deadline, stands)
+            .await
     }
 
     /// The running cluster, for what only some tiers can do.

@@ -24,11 +24,13 @@ use crate::outcome::Outcome;
 use crate::report::not_shown;
 use crate::run::RunContext;
 use crate::steps::authoring::Authoring;
+use crate::steps::catalog::FromCatalog;
 use crate::steps::dns::Lookups;
 use crate::steps::lifecycle::Life;
 use crate::steps::lists::Lists;
 use crate::steps::platform::Setting;
 use crate::steps::replacement::Replaced;
+use crate::steps::trespass::Trespass;
 use crate::steps::update::Change;
 use crate::waiting::Waiting;
 
@@ -134,12 +136,18 @@ pub struct Scene {
     pub lookups: Lookups,
     /// What was sent while policies were replaced.
     pub replaced: Replaced,
+    /// Servers whose Pods hold a load, and its label.
+    pub loads: Vec<(String, String)>,
     /// Names of servers that were launched together.
     pub burst: Vec<String>,
     /// Servers whose lists are generated.
     pub lists: Lists,
     /// The platform's design, and canaries on it.
     pub platform: Setting,
+    /// Ids of what was made with the catalog.
+    pub catalog: FromCatalog,
+    /// What a server tried with the orchestrator's help.
+    pub trespass: Trespass,
     /// Results of the step that runs now that leave something wrong or unproven.
     unsettled: Mutex<Vec<CheckResult>>,
     /// Attempts that steps judged.
@@ -256,9 +264,12 @@ impl World {
             life: Life::default(),
             lookups: Lookups::default(),
             replaced: Replaced::default(),
+            loads: Vec::new(),
             burst: Vec::new(),
             lists: Lists::default(),
             platform: Setting::default(),
+            catalog: FromCatalog::default(),
+            trespass: Trespass::default(),
             unsettled: Mutex::default(),
             judged: Mutex::default(),
             lab: None,

@@ -153,6 +153,8 @@ faults! {
     OpenWhileRestarting = "open-while-restarting",
     /// For 30 ms after each push of a policy everything is permitted.
     PushGap = "push-gap",
+    /// A source may take all that is free of a resource: bounds are global.
+    SharesIgnored = "shares-ignored",
     /// A client that shows no name before the inspection ends is passed on.
     StallOpens = "stall-opens",
     /// Fragments are passed on, and logged as denied.

@@ -14,8 +14,8 @@ use uuid::Uuid;
 use crate::detection::Score;
 use crate::expected_failure::ExpectedFailure;
 use crate::facts::{
-    CheckResult, ClientResult, Judged, ListFact, Measurement, Outcome, PodFact, RuleRef, Sent,
-    StoppedOnNode,
+    ApiCall, CheckResult, ClientResult, Judged, ListFact, Measurement, Outcome, PodFact, RuleRef,
+    Sent, StoppedOnNode,
 };
 
 /// One line of `events.jsonl`.
@@ -135,6 +135,8 @@ pub enum Event {
     },
     /// An agent called a tool over MCP.
     ToolCall(ToolCall),
+    /// Code in a Pod called an HTTP API inside the cluster.
+    ApiCall(ApiCall),
     /// A client announced that its first packet leaves now.
     ProbeSent {
         /// Which attempt this is, in words; unique within the scenario.

@@ -118,7 +118,9 @@ impl Index {
         let Ok(Some(record)) = gateway_log::parse_line(0, text) else {
             return;
         };
+        // The nil UUID stands for no rule (RFC 9562 section 5.9): the gateway refused by itself.
         if let Some(uuid) = record.decided_by
+            && !uuid.is_nil()
             && !self.known.contains(&uuid)
         {
             self.unnamed.insert(uuid);

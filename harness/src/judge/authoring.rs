@@ -5,8 +5,10 @@
 
 use serde_json::{Value, json};
 
+mod catalog;
 mod release;
 
+pub use catalog::{OutdatedClaim, judge_outdated};
 pub use release::{ReleaseClaim, ReleaseRecord, judge_release};
 
 use super::finding::{Finding, count};
@@ -356,6 +358,32 @@ pub struct ServerState {
     pub pod: Value,
 }
 
+impl ServerState {
+    /// One clause for each part that has to be the same afterwards.
+    pub(super) fn compare(&self, after: &Self, finding: &mut Finding) {
+        if self.policies.is_empty() || self.firewall.is_empty() {
+            finding.missing(folder::POLICY, "there was no policy before that could stay");
+        }
+        let parts = [
+            ("manifest", self.manifest.clone(), after.manifest.clone()),
+            (
+                "MCPNetworkPolicy",
+                json!(self.policies),
+                json!(after.policies),
+            ),
+            (
+                "FirewallPolicy",
+                json!(self.firewall),
+                json!(after.firewall),
+            ),
+            ("Pod", self.pod.clone(), after.pod.clone()),
+        ];
+        for (what, before, after) in parts {
+            clause(finding, what, &after, &before);
+        }
+    }
+}
+
 /// The claim that a rejected update changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnchangedClaim {
@@ -382,32 +410,7 @@ pub fn judge_unchanged(claim: &UnchangedClaim) -> CheckResult {
     } else {
         finding.contradicts(folder::EVENTS, text);
     }
-    if claim.before.policies.is_empty() || claim.before.firewall.is_empty() {
-        finding.missing(
-            folder::POLICY,
-            "there was no policy before the update that could stay",
-        );
-    }
-    for (what, before, after) in [
-        (
-            "manifest",
-            claim.before.manifest.clone(),
-            claim.after.manifest.clone(),
-        ),
-        (
-            "MCPNetworkPolicy",
-            json!(claim.before.policies),
-            json!(claim.after.policies),
-        ),
-        (
-            "FirewallPolicy",
-            json!(claim.before.firewall),
-            json!(claim.after.firewall),
-        ),
-        ("Pod", claim.before.pod.clone(), claim.after.pod.clone()),
-    ] {
-        clause(&mut finding, what, &after, &before);
-    }
+    claim.before.compare(&claim.after, &mut finding);
     finding.conclude(
         &claim.check,
         "the update is rejected; manifest, policy, policy object and Pod stay as they were",

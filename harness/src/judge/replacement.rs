@@ -88,7 +88,7 @@ impl Decisions {
     }
 }
 
-/// The stream spans every push: requests of both kinds were sent before and after it. How many pushes met an unlisted
+/// The stream spans as many pushes as there were updates: requests of both kinds were sent before and after each. How many pushes met a
 /// request under way depends on the machine's speed, and is told.
 fn overlap(claim: &ReplacementClaim, finding: &mut Finding) {
     let times = |attempts: &[Attempt]| -> BTreeSet<Timestamp> {
@@ -112,9 +112,9 @@ fn overlap(claim: &ReplacementClaim, finding: &mut Finding) {
         "{} and {} over {} of the gateway's policy",
         count(listed.len(), "listed request"),
         count(unlisted.len(), "unlisted request"),
-        count(claim.pushes.len(), "replacement"),
+        count(spanned, "replacement"),
     );
-    if spanned == claim.pushes.len() && claim.pushes.len() >= claim.updates {
+    if spanned >= claim.updates {
         finding.supports(folder::EVENTS, text);
     } else {
         finding.missing(
@@ -126,7 +126,7 @@ fn overlap(claim: &ReplacementClaim, finding: &mut Finding) {
         );
     }
     let under_way = |push: &&Timestamp| {
-        claim.unlisted.iter().any(|attempt| {
+        claim.listed.iter().chain(&claim.unlisted).any(|attempt| {
             let sent = attempt.sent.as_ref().is_some_and(|sent| sent.at <= **push);
             let open = attempt
                 .result
@@ -138,7 +138,7 @@ fn overlap(claim: &ReplacementClaim, finding: &mut Finding) {
     let met = claim.pushes.iter().filter(under_way).count();
     finding.neutral(
         folder::EVENTS,
-        format!("{met} of the pushes came while an unlisted request was under way"),
+        format!("{met} of the replacements came while a request was under way"),
     );
 }
 

@@ -35,7 +35,7 @@ pub enum Part {
 }
 
 impl Part {
-    fn deployment(self) -> &'static str {
+    pub(super) fn deployment(self) -> &'static str {
         match self {
             Self::Orchestrator => fixtures::obot::install::OBOT_DEPLOYMENT,
             Self::PolicyController => fixtures::obot::install::PROVIDER,
@@ -173,7 +173,7 @@ impl Lab {
         let created = self.created.remove(name);
         let (id, manifest) = created
             .ok_or_else(|| Error::Data(format!("no step created a server {name:?} to launch")))?;
-        let server = self.start_server(id, name, &manifest).await?;
+        let server = self.start_server(id, name, &manifest, 1).await?;
         self.servers.insert(name.to_owned(), server);
         Ok(())
     }
@@ -398,7 +398,7 @@ impl Lab {
     }
 }
 
-fn has_ready_replica(deployment: Option<&Deployment>) -> bool {
+pub(super) fn has_ready_replica(deployment: Option<&Deployment>) -> bool {
     let Some(deployment) = deployment else {
         return false;
     };

@@ -9,6 +9,10 @@ use std::net::SocketAddr;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+/// Entries and multi-user servers of the built-in catalog.
+const ENTRIES: &str = "/api/mcp-catalogs/default/entries";
+const MULTI_USER: &str = "/api/mcp-catalogs/default/servers";
+
 /// What went wrong between the harness and the orchestrator.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -127,14 +131,82 @@ impl Orchestrator {
         .await
     }
 
+    /// Adds an entry to the catalog and returns its id.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with status 400 when validation rejects the manifest.
+    pub async fn create_entry(&self, manifest: &Value) -> Result<String, Error> {
+        let post = reqwest::Method::POST;
+        let entry: Value = self.call(post, ENTRIES, Some(manifest)).await?;
+        Ok(id_in(&entry))
+    }
+
+    /// Replaces the manifest of a catalog entry.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with status 400 when validation rejects the manifest.
+    pub async fn update_entry(&self, id: &str, manifest: &Value) -> Result<(), Error> {
+        let path = format!("{ENTRIES}/{id}");
+        let sent = self.send(reqwest::Method::PUT, &path, Some(manifest));
+        sent.await.map(drop)
+    }
+
+    /// Makes a single-user server from a catalog entry and returns its id.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when there is no such entry.
+    pub async fn create_from(&self, entry: &str) -> Result<String, Error> {
+        let body = json!({"catalogEntryID": entry});
+        let post = reqwest::Method::POST;
+        let server: Value = self.call(post, "/api/mcp-servers", Some(&body)).await?;
+        Ok(id_in(&server))
+    }
+
+    /// Makes a multi-user server of the default catalog and returns its id.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with status 400 when validation rejects the manifest.
+    pub async fn create_multi_user(&self, manifest: &Value) -> Result<String, Error> {
+        let body = json!({"manifest": manifest});
+        let post = reqwest::Method::POST;
+        let server: Value = self.call(post, MULTI_USER, Some(&body)).await?;
+        Ok(id_in(&server))
+    }
+
+    /// Pulls the manifest of a server's catalog entry into the server.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with status 400 for multi-user servers.
+    pub async fn trigger_update(&self, id: &str) -> Result<(), Error> {
+        let path = format!("/api/mcp-servers/{id}/trigger-update");
+        let sent = self.send(reqwest::Method::POST, &path, None);
+        sent.await.map(drop)
+    }
+
+    /// A server, as the orchestrator shows it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when there is no such server.
+    pub async fn server(&self, id: &str) -> Result<Value, Error> {
+        let path = format!("/api/mcp-servers/{id}");
+        self.call(reqwest::Method::GET, &path, None).await
+    }
+
+    /// A multi-user server, as the orchestrator shows it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when there is no such server in the default catalog.
+    pub async fn multi_user(&self, id: &str) -> Result<Value, Error> {
+        let path = format!("{MULTI_USER}/{id}");
+        self.call(reqwest::Method::GET, &path, None).await
+    }
+
     /// The manifest of a server, as the orchestrator shows it.
     ///
     /// # Errors
     /// [`Error::Refused`] when there is no such server.
     pub async fn manifest(&self, id: &str) -> Result<Value, Error> {
-        let path = format!("/api/mcp-servers/{id}");
-        let server: Value = self.call(reqwest::Method::GET, &path, None).await?;
-        Ok(server["manifest"].clone())
+        Ok(self.server(id).await?["manifest"].clone())
     }
 
     /// Gives a server the values of its variables. Obot takes them from here alone: a static `value` in the manifest of a
@@ -276,6 +348,10 @@ impl Orchestrator {
             body,
         })
     }
+}
+
+fn id_in(object: &Value) -> String {
+    object["id"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The MCPNetworkPolicies in the orchestrator's storage API (`reference/obot.md` section 3), whose certificate is

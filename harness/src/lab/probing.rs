@@ -28,12 +28,23 @@ pub struct Probe {
     pub trust: Option<String>,
     /// Keep the connection open for so many milliseconds, with a request every so often. For `session` alone.
     pub for_ms: Option<u64>,
+    /// How much to hold. For `flood` alone.
+    pub load: Option<Load>,
     /// Reach the host's IPv6 address.
     pub ipv6: bool,
     /// The token in the payload.
     pub canary: String,
     /// When the client gives up, in milliseconds.
     pub timeout_ms: u64,
+}
+
+/// Load of one Pod on the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Connections whose ClientHello never ends.
+    pub connections: u32,
+    /// Datagrams, each of a flow of its own.
+    pub datagrams: u16,
 }
 
 impl Probe {
@@ -84,6 +95,14 @@ impl Probe {
             ("--sni", self.sni.clone()),
             ("--trust", self.trust.clone()),
             ("--for-ms", self.for_ms.map(|millis| millis.to_string())),
+            (
+                "--connections",
+                self.load.map(|load| load.connections.to_string()),
+            ),
+            (
+                "--datagrams",
+                self.load.map(|load| load.datagrams.to_string()),
+            ),
         ];
         for (option, value) in options {
             if let Some(value) = value {

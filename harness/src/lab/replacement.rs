@@ -150,11 +150,16 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    /// Waits until the first connection of the batch under way is announced.
+    /// Waits until the first connection of each kind of the batch under way is announced.
     async fn under_way(&self) -> Result<(), Error> {
-        let first = self.first_of_batch();
-        let what = format!("the connection {first:?} to be announced");
-        let announced = |index: &Index| index.attempt(&first).map(drop);
+        let firsts = [&self.sent.listed, &self.sent.unlisted];
+        let firsts = firsts.map(|labels| self.batch(labels).last().cloned().unwrap_or_default());
+        let what = format!("the connections {firsts:?} to be announced");
+        let announced = |index: &Index| {
+            let mut all = firsts.iter();
+            all.all(|first| index.attempt(first).is_some_and(|seen| seen.sent.is_some()))
+                .then_some(())
+        };
         let deadline = self.lab.context.deadlines.probe_result;
         self.lab.see_indexed(what, deadline, announced).await
     }
@@ -181,13 +186,6 @@ impl<'a> Stream<'a> {
 
     fn batch<'l>(&self, labels: &'l [String]) -> impl Iterator<Item = &'l String> {
         labels.iter().rev().take(BATCH / 2)
-    }
-
-    fn first_of_batch(&self) -> String {
-        self.batch(&self.sent.listed)
-            .last()
-            .cloned()
-            .unwrap_or_default()
     }
 }
 

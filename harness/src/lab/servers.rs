@@ -17,7 +17,7 @@ impl Lab {
         name: &str,
         manifest: &ServerManifest,
     ) -> Result<Server, Error> {
-        let server = self.launch(name, manifest).await?;
+        let server = self.launch(name, manifest, 1).await?;
         self.servers.insert(name.to_owned(), server.clone());
         Ok(server)
     }
@@ -29,7 +29,7 @@ impl Lab {
     pub async fn run_servers(&mut self, all: &[(String, ServerManifest)]) -> Result<(), Error> {
         let launches = all
             .iter()
-            .map(|(name, manifest)| self.launch(name, manifest));
+            .map(|(name, manifest)| self.launch(name, manifest, all.len()));
         let launched = futures::future::try_join_all(launches).await?;
         let names = all.iter().map(|(name, _)| name.clone());
         self.servers.extend(names.zip(launched));
@@ -40,9 +40,10 @@ impl Lab {
         &self,
         name: &str,
         manifest: &ServerManifest,
+        at_once: usize,
     ) -> Result<Server, Error> {
         let id = self.register(name, manifest).await?;
-        self.start_server(id, name, manifest).await
+        self.start_server(id, name, manifest, at_once).await
     }
 
     /// Creates and configures a server; nothing of it runs yet.
@@ -78,9 +79,17 @@ impl Lab {
         id: String,
         name: &str,
         manifest: &ServerManifest,
+        at_once: usize,
     ) -> Result<Server, Error> {
         let what = format!("the server {name:?} to be launched");
-        let deadline = self.context.deadlines.pod_ready;
+        // Pods that start together share the machine: each gets the time of all.
+        let starts = u32::try_from(at_once).unwrap_or(u32::MAX);
+        let deadline = self
+            .context
+            .deadlines
+            .pod_ready
+            .saturating_mul(starts)
+            .min(self.context.deadlines.scenario);
         tokio::select! {
             launched = self.waiting.until(what, deadline, self.orchestrator.launch(&id)) => launched??,
             crash = self.cluster.crashed() => return Err(Error::Fixture(crash.to_string())),

@@ -44,6 +44,19 @@ pub struct Authoring {
     passed_before: Option<bool>,
 }
 
+impl Authoring {
+    /// A server that steps of another module made or changed; what was known of it before is forgotten.
+    pub(super) fn expect(&mut self, words: &str, id: &str, domains: &[String]) {
+        self.created.retain(|server| server.id != id);
+        self.created.push(CreatedServer {
+            words: format!("{words} that lists {}", json!(domains)),
+            id: id.to_owned(),
+            domains: domains.to_vec(),
+            deny: false,
+        });
+    }
+}
+
 #[derive(Debug)]
 struct CreatedServer {
     words: String,

@@ -192,6 +192,7 @@ impl Scene {
             sni: None,
             trust: None,
             for_ms: None,
+            load: None,
             ipv6: false,
             canary: fixtures::canary::generate(),
             timeout_ms: self

@@ -36,6 +36,7 @@ async fn replaced_under_load(
     world
         .act(step, async |scene| {
             scene.lab().await?.await_enforced(&first).await?;
+            scene.lab().await?.await_enforced(&second).await?;
             let (listed, unlisted) = (scene.target(&listed)?, scene.target(&unlisted)?);
             let mut replacements = Vec::new();
             for number in 0..times {

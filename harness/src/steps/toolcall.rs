@@ -259,7 +259,9 @@ fn announced(events: &[Arc<Recorded>], host: &str) -> Vec<Announced> {
         .collect()
 }
 
-fn first_packet(
+/// The first packet of a Pod to a far end since a moment: what stands for the announcement of a request that announces
+/// nothing.
+pub(super) fn first_packet(
     observations: &Observations,
     address: std::net::IpAddr,
     since: Option<Timestamp>,
@@ -282,7 +284,8 @@ fn first_packet(
     })
 }
 
-fn tool_result<'a>(events: impl Iterator<Item = &'a Recorded>) -> Option<ClientResult> {
+/// How the last tool call ended for the agent.
+pub(super) fn tool_result<'a>(events: impl Iterator<Item = &'a Recorded>) -> Option<ClientResult> {
     events
         .filter_map(|recorded| match &recorded.event {
             Event::ToolCall(call) => Some(ClientResult {

@@ -53,7 +53,8 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn new(config: Config, faults: Faults, seed: u64, policy: Arc<Snapshot>) -> Self {
         Self {
-            shares: Shares::new(&config.limits, PORT_COUNT),
+            shares: Shares::new(&config.limits, PORT_COUNT)
+                .ignored_if(faults.has(Fault::SharesIgnored)),
             refusals: Refusals::default(),
             seeded: Seeded::default(),
             config,
@@ -82,7 +83,8 @@ impl Core {
     /// or session id comes again.
     pub(super) fn restart(&mut self) {
         self.counters = Counters::default();
-        self.shares = Shares::new(&self.config.limits, PORT_COUNT);
+        self.shares = Shares::new(&self.config.limits, PORT_COUNT)
+            .ignored_if(self.faults.has(Fault::SharesIgnored));
         self.refusals = Refusals::default();
         self.seeded = Seeded::default();
         self.transmits.clear();

@@ -49,6 +49,8 @@ pub(super) struct Shares {
     /// Looked up, never iterated: its order must not reach behaviour. Bounded like the flow table.
     accounts: HashMap<IpAddr, Account>,
     total: [usize; RESOURCES],
+    /// A seeded fault: any source may take all that is free.
+    ignored: bool,
     /// When the interval of each source that has a denial record ends, earliest first.
     intervals: VecDeque<(Duration, IpAddr)>,
 }
@@ -68,8 +70,14 @@ impl Shares {
             denial_records: limits.denial_records,
             accounts: HashMap::new(),
             total: [0; RESOURCES],
+            ignored: false,
             intervals: VecDeque::new(),
         }
+    }
+
+    /// The same, where a seeded fault lets any source take all that is free.
+    pub(super) fn ignored_if(self, ignored: bool) -> Self {
+        Self { ignored, ..self }
     }
 
     /// What all sources hold of a resource.
@@ -82,7 +90,8 @@ impl Shares {
         let index = resource as usize;
         let free = self.limits[index].saturating_sub(self.total[index]);
         let held = self.accounts.get(&source).map_or(0, |all| all.held[index]);
-        if held + amount > free {
+        let counted = if self.ignored { 0 } else { held };
+        if counted + amount > free {
             return false;
         }
         let Some(account) = self.account(source) else {

@@ -37,8 +37,13 @@ fn receipt_of(query: DnsQuery, pieces: &mut Assembly) -> Receipt {
         Transport::Udp => "udp",
         Transport::Tcp => "tcp",
     };
-    let mut found = search_name(&query.name);
-    found.merge(&pieces.add_name(&query.name));
+    // A name that is not forwarded has left nothing; health checks ask for those of Services all the time, and the search
+    // through every encoding is not cheap.
+    let mut found = Found::default();
+    if query.forwarded {
+        found = search_name(&query.name);
+        found.merge(&pieces.add_name(&query.name));
+    }
     Receipt {
         at: query.at,
         endpoint: endpoint.to_owned(),
