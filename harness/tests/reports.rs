@@ -141,7 +141,7 @@ fn a_denial_without_its_control_is_exit_4() {
     // The control of the first scenario, and nothing else.
     project.edit(
         "features/egress/default-deny.feature",
-        "    When the pod of \"weather\" requests \"https://api.weather-service.test/\"\n    Then the request completes and the gateway logged the permit\n",
+        "    When as a control, the pod of \"weather\" requests \"https://api.weather-service.test/\"\n    Then the control passes\n",
         "",
     );
     let (code, text) = run(&project, &[]);
