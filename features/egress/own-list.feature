@@ -11,8 +11,8 @@ Feature: A server cannot use the orchestrator against its own list
   Scenario: A server that asks the orchestrator for a longer list is refused
     Given the orchestrator runs the server "weather", whose list holds "api.weather-service.test"
     And the orchestrator runs the server "vault", which denies all egress
-    When the pod of "weather" requests "https://api.weather-service.test/"
-    Then the request completes and the gateway logged the permit
+    When as a control, the pod of "weather" requests "https://api.weather-service.test/"
+    Then the control passes
 
     When the pod of "vault" asks the orchestrator to add "collect.pkg-telemetry.test" to the lists of "vault" and "weather"
     Then the orchestrator refuses it, and nothing about "vault" and "weather" has changed
@@ -20,9 +20,9 @@ Feature: A server cannot use the orchestrator against its own list
     Then the orchestrator refuses it, and nothing about "weather" and "vault" has changed
 
     When the pod of "vault" requests "https://collect.pkg-telemetry.test/"
-    Then the request is blocked by the rule "deny-all-external" of "vault"
+    Then the request is blocked by the server's own policy
     When the pod of "weather" requests "https://collect.pkg-telemetry.test/"
-    Then the request is blocked by the rule "deny-all-external" of "weather"
+    Then the request is blocked by the server's own policy
 
   # The published default. What it shows is a finding about EGR-45, which the scenario above shows.
   Scenario: Without authentication a server writes its own list
@@ -39,8 +39,8 @@ Feature: A server cannot use the orchestrator against its own list
     When as a control, an agent has "portal" fetch from "www.stolaf-hospital.test"
     When the pod of "weather" has "portal" fetch from "www.stolaf-hospital.test" through the orchestrator
     Then the orchestrator refuses it, and nothing of it leaves through "portal"
-    When the pod of "weather" requests "https://api.weather-service.test/"
-    Then the request completes and the gateway logged the permit
+    When as a control, the pod of "weather" requests "https://api.weather-service.test/"
+    Then the control passes
     When the pod of "weather" calls the server "portal" directly
     Then each of them is stopped on the node by the NetworkPolicy "obot-mcp/mcp-egress-restrictions", before the firewall sees it
 
