@@ -24,7 +24,7 @@ use crate::judge::authoring::{Answer, ReleaseRecord, ServerState};
 const RECORD_BOUND: u64 = 8 << 20;
 /// Label of the provider's Pods (`reference/obot.md` section 4).
 const PROVIDER: &str = "app.kubernetes.io/name=aviatrix-network-policy-controller";
-/// Name of the orchestrator's Deployment and of its container.
+/// Name of the orchestrator's container.
 const ORCHESTRATOR: &str = "obot";
 
 impl Lab {
@@ -300,7 +300,7 @@ impl Lab {
         let deployments = Api::<Deployment>::namespaced(client.clone(), ORCHESTRATOR_NAMESPACE);
         deployments
             .patch(
-                ORCHESTRATOR,
+                fixtures::obot::install::OBOT_DEPLOYMENT,
                 &PatchParams::default(),
                 &Patch::Strategic(patch),
             )

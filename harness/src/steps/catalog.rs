@@ -56,7 +56,7 @@ async fn entry_changes(world: &mut World, domains: String, step: &gherkin::Step)
             let changed = manifest(&split(&domains));
             let orchestrator = scene.lab().await?.orchestrator();
             let answer = orchestrator.update_entry(&entry, &changed).await;
-            Ok(answer.map_err(lab)?)
+            answer.map_err(lab)
         })
         .await
 }
