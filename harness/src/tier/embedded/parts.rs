@@ -91,7 +91,9 @@ pub(super) fn installed(context: &RunContext, setup: &Setup, token: Option<&str>
 fn installation(context: &RunContext, setup: &Setup) -> InstallConfig {
     let mut config = InstallConfig::new(OBOT_IMAGE, POLICY_CONTROLLER_IMAGE);
     config.storage_token = Some(STORAGE_TOKEN.to_owned());
-    config.network_policy = !setup.without_network_policy;
+    let missing = fixtures::obot::Faults::parse(&context.faults.join(","))
+        .has(fixtures::obot::Fault::NetworkPolicyMissing);
+    config.network_policy = !setup.without_network_policy && !missing;
     if setup.default_deny_setting {
         config.obot_env.push((
             "OBOT_SERVER_MCPDEFAULT_DENY_ALL_EGRESS".to_owned(),
