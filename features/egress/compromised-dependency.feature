@@ -7,7 +7,7 @@ Feature: A compromised dependency cannot carry patient records out
   The attack really happens here: a real process, a real TLS connection, a record with a canary token
   that is looked for at both ends of the wire.
 
-  @EGR-01 @EGR-02 @EGR-03 @EGR-04 @EGR-05 @EGR-06
+  @EGR-01 @EGR-02 @EGR-03 @EGR-04 @EGR-05 @EGR-06 @EGR-48
   Scenario: Compromised dependency blocked while EHR egress passes
     Given the firewall denies and logs what no policy permits
     And the attacker's collector "collect.pkg-telemetry.test" is up and records what reaches it

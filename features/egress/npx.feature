@@ -10,7 +10,7 @@ Feature: A server that is an npm package, with a hostile package below it
   Background:
     Given npx servers can run here
 
-  @EGR-01 @EGR-02 @EGR-03 @EGR-04 @EGR-05 @EGR-06
+  @EGR-01 @EGR-02 @EGR-03 @EGR-04 @EGR-05 @EGR-06 @EGR-48
   Scenario: Compromised npm package blocked from its install script on while EHR egress passes
     Given the firewall denies and logs what no policy permits
     And the attacker's collector "collect.pkg-telemetry.test" is up and records what reaches it

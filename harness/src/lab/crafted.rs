@@ -16,7 +16,8 @@ use crate::evidence::Event;
 use crate::judge::{Exchange, Protocol, Sent};
 
 const TIME_TO_LIVE: u8 = 64;
-/// Client port of crafted TCP and UDP; no process of a Pod holds it.
+/// Lowest client port of crafted TCP and UDP; no process of a Pod holds it or the next two. Each kind of packet has a
+/// port of its own: the gateway logs a denied five-tuple once per linger period.
 const SOURCE_PORT: u16 = 40_777;
 /// Ports on which the sinks of `scenarios/internet.yaml` listen.
 const DATAGRAM_PORT: u16 = 123;
@@ -43,8 +44,17 @@ impl Crafted {
         match self {
             Self::Protocol(_) => (Protocol::Other, 0, 0),
             Self::Fragments => (Protocol::Udp, 0, 0),
-            Self::SourceRoute => (Protocol::Udp, SOURCE_PORT, DATAGRAM_PORT),
-            Self::SynWithData => (Protocol::Tcp, SOURCE_PORT, STREAM_PORT),
+            Self::SourceRoute => (Protocol::Udp, self.source_port(), DATAGRAM_PORT),
+            Self::SynWithData => (Protocol::Tcp, self.source_port(), STREAM_PORT),
+        }
+    }
+
+    fn source_port(self) -> u16 {
+        match self {
+            Self::Protocol(_) => 0,
+            Self::Fragments => SOURCE_PORT,
+            Self::SourceRoute => SOURCE_PORT + 1,
+            Self::SynWithData => SOURCE_PORT + 2,
         }
     }
 
@@ -71,12 +81,12 @@ impl Crafted {
                 return Ok(vec![packet]);
             }
             Self::SynWithData => {
-                let syn = ip().tcp(SOURCE_PORT, STREAM_PORT, 1, 64_000).syn();
+                let syn = ip().tcp(self.source_port(), STREAM_PORT, 1, 64_000).syn();
                 syn.write(&mut packet, payload)?;
                 return Ok(vec![packet]);
             }
             Self::Fragments | Self::SourceRoute => {
-                let datagram = ip().udp(SOURCE_PORT, DATAGRAM_PORT);
+                let datagram = ip().udp(self.source_port(), DATAGRAM_PORT);
                 datagram.write(&mut packet, payload)?;
             }
         }
