@@ -8,6 +8,7 @@
 //! namespace with all addresses of the simulated internet. When the harness dies, the devices and
 //! namespaces die with its descriptors.
 
+mod captures;
 mod driver;
 mod leak;
 

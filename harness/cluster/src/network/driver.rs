@@ -19,9 +19,10 @@ use mock_controller::record::LogRecord;
 use mock_controller::time::Now;
 use tokio::sync::{mpsc, oneshot};
 
+use super::captures::Captures;
 use super::leak::{self, Leaks};
 use super::{CaptureStatus, Error};
-use crate::capture::{self, Capture, Direction, Interface};
+use crate::capture::{Direction, Interface};
 use crate::fabric::impairment::Impairment;
 use crate::fabric::{Drops, Fabric, Forward, Origin, Port, PortId};
 use crate::fault::{ClusterFault, ClusterFaults};
@@ -124,18 +125,6 @@ struct Device {
     interface: Option<Interface>,
 }
 
-struct Captures {
-    pod_side: Capture,
-    outside: Capture,
-    outside_interface: Interface,
-    /// A seeded fault ends the outside capture after its first packets, and says nothing.
-    stops: bool,
-    seen_outside: u64,
-}
-
-/// Packets after which the capture outside ends that a seeded fault stops.
-const STOPS_AFTER: u64 = 4;
-
 struct Clock {
     origin: Instant,
 }
@@ -203,11 +192,7 @@ impl Driver {
             faults: parts.faults,
             captures: parts
                 .capture_dir
-                .map(|folder| {
-                    let mut captures = Captures::create(&folder, parts.capture_limit)?;
-                    captures.stops = stops;
-                    Ok::<_, Error>(captures)
-                })
+                .map(|folder| Captures::create(&folder, parts.capture_limit, stops))
                 .transpose()?,
             ready: BTreeSet::new(),
             buffer: vec![0; LONGEST_PACKET],
@@ -569,34 +554,5 @@ impl Driver {
         .flatten()
         .min()?;
         Some(at.saturating_sub(self.clock.origin.elapsed()))
-    }
-}
-
-impl Captures {
-    fn create(folder: &std::path::Path, limit: u64) -> Result<Self, Error> {
-        let mut outside = Capture::create(&folder.join(capture::OUTSIDE), limit)?;
-        Ok(Self {
-            pod_side: Capture::create(&folder.join(capture::POD_SIDE), limit)?,
-            outside_interface: outside.interface("gateway-outside"),
-            outside,
-            stops: false,
-            seen_outside: 0,
-        })
-    }
-
-    fn outside(&mut self, at: jiff::Timestamp, direction: Direction, packet: &[u8]) {
-        self.seen_outside += 1;
-        if self.stops && self.seen_outside > STOPS_AFTER {
-            return;
-        }
-        self.outside
-            .packet(at, self.outside_interface, direction, packet);
-    }
-
-    fn flush(&mut self) -> CaptureStatus {
-        CaptureStatus {
-            pod_side: self.pod_side.flush().clone(),
-            outside: self.outside.flush().clone(),
-        }
     }
 }
