@@ -88,14 +88,15 @@ impl Kubeconfig {
         path.map_or(Ok(()), |path| read(path).map(drop))
     }
 
-    /// Writes a kubeconfig with one cluster, one user and one context: into `path`, or where only this user can read it.
+    /// Writes a kubeconfig with one cluster, one user and one context: into `path`, or into a folder in `home` that only
+    /// this user can read.
     ///
     /// # Errors
     /// When the place can't be written, or `path` holds something else than a kubeconfig.
-    pub fn write(path: Option<&Path>, text: &str) -> Result<Self, Error> {
+    pub fn write(path: Option<&Path>, home: &Path, text: &str) -> Result<Self, Error> {
         match path {
             Some(path) => Merged::write(path, text).map(|merged| Self(Some(Place::Merged(merged)))),
-            None => own(text).map(|folder| Self(Some(Place::Own(folder)))),
+            None => own(home, text).map(|folder| Self(Some(Place::Own(folder)))),
         }
     }
 
@@ -134,13 +135,12 @@ impl Drop for Kubeconfig {
     }
 }
 
-fn own(text: &str) -> Result<tempfile::TempDir, Error> {
-    let shared = std::env::temp_dir();
+fn own(home: &Path, text: &str) -> Result<tempfile::TempDir, Error> {
     let folder = tempfile::Builder::new()
         .prefix("containment-kubeconfig-")
         .permissions(Permissions::from_mode(0o700))
-        .tempdir_in(&shared)
-        .map_err(io("make a folder in", &shared))?;
+        .tempdir_in(home)
+        .map_err(io("make a folder in", home))?;
     replace(&folder.path().join("kubeconfig"), text)?;
     Ok(folder)
 }
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_place_of_ours_is_private_and_gone_afterwards() {
-        let written = Kubeconfig::write(None, OURS).unwrap();
+        let written = Kubeconfig::write(None, &std::env::temp_dir(), OURS).unwrap();
         let path = written.path();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), OURS);
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
@@ -368,7 +368,7 @@ mod tests {
         std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let before = value(&path);
-        let written = Kubeconfig::write(Some(&link), OURS).unwrap();
+        let written = Kubeconfig::write(Some(&link), &std::env::temp_dir(), OURS).unwrap();
         let now = value(&path);
         assert_eq!(mode(&path), 0o600);
         assert_eq!(now["current-context"], NAME);
@@ -389,7 +389,7 @@ mod tests {
     fn a_file_that_was_not_there_is_gone_afterwards() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config");
-        drop(Kubeconfig::write(Some(&path), OURS).unwrap());
+        drop(Kubeconfig::write(Some(&path), &std::env::temp_dir(), OURS).unwrap());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
@@ -398,8 +398,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config");
         std::fs::write(&path, THEIRS).unwrap();
-        let first = Kubeconfig::write(Some(&path), OURS).unwrap();
-        let second = Kubeconfig::write(Some(&path), &OURS.replace("127.0.0.1:1", "127.0.0.1:2"));
+        let first = Kubeconfig::write(Some(&path), &std::env::temp_dir(), OURS).unwrap();
+        let second = Kubeconfig::write(
+            Some(&path),
+            &std::env::temp_dir(),
+            &OURS.replace("127.0.0.1:1", "127.0.0.1:2"),
+        );
         let second = second.unwrap();
         first.remove().unwrap();
         assert_eq!(value(&path)["current-context"], NAME);
@@ -424,7 +428,7 @@ mod tests {
         let path = folder.path().join("config");
         std::fs::write(&path, text).unwrap();
         assert!(Kubeconfig::check(Some(&path)).is_err());
-        let error = Kubeconfig::write(Some(&path), OURS)
+        let error = Kubeconfig::write(Some(&path), &std::env::temp_dir(), OURS)
             .unwrap_err()
             .to_string();
         assert!(
@@ -439,7 +443,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config");
         std::fs::write(folder.path().join("config.lock"), "").unwrap();
-        let error = Kubeconfig::write(Some(&path), OURS)
+        let error = Kubeconfig::write(Some(&path), &std::env::temp_dir(), OURS)
             .unwrap_err()
             .to_string();
         assert!(error.contains("config.lock"), "{error}");

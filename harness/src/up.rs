@@ -41,8 +41,8 @@ pub async fn up(args: &UpArgs, binary: PathBuf) -> Result<(), Error> {
             server.pod
         ))?;
     }
-    let kubeconfig =
-        Kubeconfig::write(args.kubeconfig.as_deref(), &lab.kubeconfig()).map_err(unwritten)?;
+    let (asked, home) = (args.kubeconfig.as_deref(), &context.folder);
+    let kubeconfig = Kubeconfig::write(asked, home, &lab.kubeconfig()).map_err(unwritten)?;
     let token = context.folder.join("orchestrator-token");
     if let Some(own) = lab.orchestrator().token() {
         write_secret(&token, own.reveal())

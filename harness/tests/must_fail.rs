@@ -3,12 +3,16 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/project.rs"]
+mod project;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use containment::fault::FaultRegister;
 use containment::requirement::Register;
+use project::copy_folder;
 use serde_json::Value;
 
 /// Faults per component that this test runs.
@@ -72,15 +76,10 @@ fn faults_of_every_component_are_caught() {
 #[test]
 fn an_uncaught_fault_is_exit_1() {
     let project = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(root().join("features"), project.path().join("features")).unwrap();
-    std::fs::create_dir(project.path().join("scenarios")).unwrap();
-    for entry in std::fs::read_dir(root().join("scenarios")).unwrap() {
-        let name = entry.unwrap().file_name();
-        let link = project.path().join("scenarios").join(&name);
-        std::os::unix::fs::symlink(root().join("scenarios").join(&name), link).unwrap();
+    for folder in ["features", "scenarios"] {
+        copy_folder(&root().join(folder), &project.path().join(folder));
     }
     let register = project.path().join("scenarios/faults.yaml");
-    std::fs::remove_file(&register).unwrap();
     let entry = "no-denial-log: {component: gateway, broken: x, turns_red: [EGR-07], scenario: \"A leading wildcard matches its subdomains\"}\n";
     std::fs::write(register, entry).unwrap();
     let folder = output("uncaught");

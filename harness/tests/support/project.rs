@@ -67,7 +67,7 @@ pub fn entries(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for path in entries(from) {
         let target = to.join(path.file_name().unwrap());
