@@ -42,10 +42,15 @@ impl ExpectedFailure {
 /// # Errors
 /// When the file is missing or an entry is broken; names file, line and field.
 pub fn load(path: &Path, register: &Register) -> Result<Vec<ExpectedFailure>, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Unreadable {
+    let unreadable = |source| Error::Unreadable {
         path: path.to_owned(),
         source,
-    })?;
+    };
+    // A device or a pipe would be read without an end.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(unreadable(std::io::Error::other("expected a plain file")));
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
     parse(path, &text, register)
 }
 
@@ -84,6 +89,9 @@ fn objection(entry: &ExpectedFailure, register: &Register) -> Option<String> {
             return Some(format!(
                 "requirement: {id} is not in scenarios/requirements.yaml"
             ));
+        }
+        (None, Some(check)) if check.trim().is_empty() => {
+            return Some("check is empty, expected the name of a check".to_owned());
         }
         _ => {}
     }

@@ -2,11 +2,12 @@
 //!
 //! A flow beyond the gateway carries the gateway's address, so it is tied to what left a Pod: same protocol and
 //! destination, not before the Pod's first packet, one flow for one, no more bytes than the Pod sent. What left a Pod
-//! explains it only if a step judged that attempt and did not judge it blocked, or a row of background traffic names the
-//! Pod and the destination. An announcement alone explains nothing.
+//! explains it only if a step judged that attempt and neither judged it blocked nor the gateway denied it, or a row of
+//! background traffic names the Pod and the destination and no canary is in it. An announcement alone explains nothing.
 //!
-//! Not covered: data in the timing, order or number of explained flows, and bytes that an explained flow carries to its
-//! own destination in place of others.
+//! Not covered: data in the timing, order or number of explained flows and queries, bytes that an explained flow carries
+//! to its own destination in place of others, the case and the type of a query for an explained name, packets without
+//! payload of flows that were begun from outside, and whatever comes after the closing window (`Deadlines`).
 
 mod origins;
 
@@ -239,7 +240,11 @@ impl<'a> World<'a> {
             };
             // A query at a far end is a flow to it; one for the cluster's own names ends in the cluster.
             let by_resolver = receipts::resolved_beyond(receipt);
-            if far_end || inside || by_resolver || self.origins.resolves(&lower, receipt.peer) {
+            if far_end
+                || inside
+                || by_resolver
+                || self.origins.resolves(&lower, receipt.peer, receipt.at)
+            {
                 continue;
             }
             if told.insert((receipt.peer.ip(), lower.clone())) {

@@ -114,7 +114,7 @@ fn overlap(claim: &ReplacementClaim, finding: &mut Finding) {
         count(unlisted.len(), "unlisted request"),
         count(spanned, "replacement"),
     );
-    if spanned >= claim.updates {
+    if claim.updates > 0 && spanned >= claim.updates {
         finding.supports(folder::EVENTS, text);
     } else {
         finding.missing(

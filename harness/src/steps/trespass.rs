@@ -214,11 +214,16 @@ async fn no_relay(world: &mut World, server: String, step: &gherkin::Step) -> St
                 let attempt = scene.fetched(&control).await?;
                 results = scene.judge_passed(attempt, &control.host).await?;
             }
-            let (agent, relayed) = (scene.trespass.agent.clone(), scene.trespass.relayed.clone());
+            let agent = scene.trespass.agent.clone();
+            let relayed = scene.trespass.relayed.clone().ok_or_else(|| {
+                Failure::Scenario(format!(
+                    "no step tried to reach anything through {server:?}"
+                ))
+            })?;
             let claim = RelayClaim {
                 check: Check::new("no-relay", format!("{server} is no relay")),
                 calls: scene.trespass.calls.clone(),
-                canary: relayed.map(|fetch| fetch.canary).unwrap_or_default(),
+                canary: relayed.canary,
                 control: agent.map(|fetch| (fetch.canary, fetch.host)),
             };
             let observations = scene.observe().await?;

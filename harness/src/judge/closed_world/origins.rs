@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use jiff::Timestamp;
 
 use super::ClosedWorldClaim;
-use crate::evidence::GatewayRecord;
 use crate::evidence::capture::{Flow, same_end};
 use crate::evidence::receipts::Connection;
-use crate::judge::{Exchange, Judged, Observations, PodFact, Protocol, Sent};
+use crate::evidence::{Action, GatewayRecord};
+use crate::judge::{Attempt, Exchange, Judged, Observations, Protocol, Sent, correlate};
 use crate::scenario_data::background::Background;
 
 /// One flow of a Pod that may leave.
@@ -55,7 +55,10 @@ impl<'a> Origins<'a> {
         }
         let flows = observations.pod_side.read().map(|capture| capture.flows());
         let mut explained = vec![false; flows.as_ref().map_or(0, Vec::len)];
-        let passing = claim.judged.iter().filter(|judged| !judged.blocked);
+        let passing = claim
+            .judged
+            .iter()
+            .filter(|judged| !judged.blocked && !is_denied(&judged.attempt, observations));
         for judged in passing {
             let Some(sent) = &judged.attempt.sent else {
                 continue;
@@ -131,7 +134,7 @@ impl<'a> Origins<'a> {
         };
         let holds_marks = |origin: &&mut Origin<'_>| match origin.attempt {
             Some(judged) => marks.iter().all(|one| *one == judged.attempt.canary),
-            None => marks.is_empty(),
+            None => canaries.is_empty(),
         };
         // The smallest that is large enough: a larger one may be needed by a larger flow.
         let candidates = self.all.iter_mut().filter(fits).filter(holds_marks);
@@ -178,7 +181,7 @@ impl<'a> Origins<'a> {
 
     /// Whether a name that `peer` asked a resolver for is the destination of an attempt of the same Pod, blocked or
     /// not, or of background traffic.
-    pub(super) fn resolves(&self, name: &str, peer: SocketAddr) -> bool {
+    pub(super) fn resolves(&self, name: &str, peer: SocketAddr, at: Timestamp) -> bool {
         let is_name = |own: &Option<String>| {
             own.as_ref()
                 .is_some_and(|own| own.eq_ignore_ascii_case(name))
@@ -195,7 +198,7 @@ impl<'a> Origins<'a> {
         });
         let declared = || {
             let mut rows = self.claim.background.iter();
-            rows.any(|row| row.to.eq_ignore_ascii_case(name) && self.sends(row, peer.ip(), None))
+            rows.any(|row| row.to.eq_ignore_ascii_case(name) && self.sends(row, peer.ip(), at))
         };
         of_attempt || declared()
     }
@@ -238,18 +241,37 @@ impl<'a> Origins<'a> {
             row.protocol == Some(protocol)
                 && row.port.unwrap_or_default() == destination.port()
                 && name.is_some_and(|name| *name == row.to)
-                && self.sends(row, source.ip(), Some(at))
+                && self.sends(row, source.ip(), at)
         })
     }
 
-    fn sends(&self, row: &Background, address: IpAddr, at: Option<Timestamp>) -> bool {
-        let held = |pod: &&PodFact| {
-            let since = at.is_none_or(|at| pod.until.is_none_or(|until| at <= until));
-            pod.address == address && since
+    /// Whether the Pod that held the address at that time is one of the row's. A Pod's first packets can precede the
+    /// report of its address.
+    fn sends(&self, row: &Background, address: IpAddr, at: Timestamp) -> bool {
+        let holders = || {
+            let pods = self.observations.pods.iter();
+            pods.filter(|pod| pod.address == address && pod.until.is_none_or(|until| at <= until))
         };
-        let mut holders = self.observations.pods.iter().filter(held);
-        holders.any(|pod| row.who.is(pod))
+        let before = holders().filter(|pod| pod.since <= at);
+        before
+            .max_by_key(|pod| pod.since)
+            .or_else(|| holders().min_by_key(|pod| pod.since))
+            .is_some_and(|pod| row.who.is(pod))
     }
+}
+
+/// Whether the gateway denied the attempt's flow and permitted nothing of it. Such a flow left no gateway, whatever a step
+/// made of the attempt, and so explains nothing that did.
+fn is_denied(attempt: &Attempt, observations: &Observations) -> bool {
+    let Some(sent) = &attempt.sent else {
+        return false;
+    };
+    let records = correlate::records(sent, observations);
+    let enforced = |action| {
+        let mut records = records.iter();
+        records.any(|record| record.enforced && record.action == action)
+    };
+    enforced(Action::Deny) && !enforced(Action::Permit)
 }
 
 /// Whether a flow at a Pod is the one that was announced. Datagrams have no beginning.

@@ -157,6 +157,10 @@ type Change = fn(&mut ClosedWorldClaim, &mut Observations);
     "unexplained: TCP"
 )]
 #[case::judged_as_blocked(|claim: &mut ClosedWorldClaim, _: &mut Observations| claim.judged[0].blocked = true, "unexplained: TCP")]
+#[case::denied_by_the_gateway(
+    |_: &mut ClosedWorldClaim, seen: &mut Observations| { let Seen::Read(log) = &mut seen.log else { return }; log.records[0].action = Action::Deny },
+    "unexplained: TCP"
+)]
 #[case::announced_and_judged_by_no_step(|claim: &mut ClosedWorldClaim, _: &mut Observations| claim.judged.clear(), "unexplained: TCP")]
 #[case::permit_of_another_source(
     |_: &mut ClosedWorldClaim, seen: &mut Observations| { let Seen::Read(log) = &mut seen.log else { return }; log.records[0].source = end("10.244.0.12:1") },
