@@ -1,8 +1,9 @@
 //! `containment verify`: whether a run's folder is whole, agrees with itself, and makes the report that stands in it.
 //!
 //! What it shows: nothing was changed, added, removed or swapped since the manifests were written, events are in order
-//! without gaps, the suite is the one that the run names, what two files say twice they say alike, and the report is what
-//! the evidence makes. What it can't show: who wrote the folder. Without a signature, or a digest of the run that was kept
+//! without gaps and within the time of the run, the suite is the one that the run names, what two files say twice they say
+//! alike, no passed check is contradicted by its own lines, and the report is what the evidence makes. It does not judge
+//! packets and receipts anew. What it can't show: who wrote the folder. Without a signature, or a digest of the run that was kept
 //! elsewhere, an editor who changes the evidence consistently and recomputes every manifest and report is not detected.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +15,9 @@ use super::{foreign, rebuild};
 use crate::evidence::folder::{self, Folder, MANIFEST, SCENARIOS, SUITE};
 use crate::evidence::observe::read_events;
 use crate::evidence::{Event, Recorded, RunStarted, digest};
+use crate::facts::Bearing;
 use crate::judge::CheckResult;
-use crate::outcome::ExitCode;
+use crate::outcome::{ExitCode, Outcome};
 
 /// A difference between what a run's folder holds and what it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,7 +82,7 @@ pub fn verify(run_folder: &Path, expected: Option<&str>) -> Verified {
         suite(&run, started.as_ref(), &mut found);
         let faults = started.map(|started| started.faults).unwrap_or_default();
         for name in digest::scenario_folders(&run).unwrap_or_default() {
-            scenario(&run, &name, &faults, &mut found);
+            scenario(&run, &name, &events, &faults, &mut found);
             found.scenarios += 1;
         }
     }
@@ -239,7 +241,13 @@ fn suite(run: &Folder, started: Option<&RunStarted>, found: &mut Verified) {
 }
 
 /// One scenario: its events in order, and the files beside them in agreement with them.
-fn scenario(run: &Folder, name: &str, faults: &[String], found: &mut Verified) {
+fn scenario(
+    run: &Folder,
+    name: &str,
+    of_run: &[Recorded],
+    faults: &[String],
+    found: &mut Verified,
+) {
     let below = Path::new(SCENARIOS).join(name);
     let file = below.join(folder::EVENTS);
     let Some(events) = events(run, &file, found) else {
@@ -264,6 +272,7 @@ fn scenario(run: &Folder, name: &str, faults: &[String], found: &mut Verified) {
             "expected scenario-finished as the last event; the scenario was cut, or the file was",
         );
     }
+    within(&file, of_run, &events, found);
     let active: Vec<&String> = events
         .iter()
         .filter_map(|recorded| match &recorded.event {
@@ -290,7 +299,44 @@ fn scenario(run: &Folder, name: &str, faults: &[String], found: &mut Verified) {
     }
 }
 
-/// `check.json` holds the checks of the events.
+/// A scenario's events lie between the first and the last event of its run: the folder is not that of another run.
+fn within(file: &Path, of_run: &[Recorded], events: &[Recorded], found: &mut Verified) {
+    let (Some(start), Some(end)) = (of_run.first(), of_run.last()) else {
+        return;
+    };
+    if let Some(stray) = events
+        .iter()
+        .find(|recorded| recorded.at < start.at || recorded.at > end.at)
+    {
+        let what = format!(
+            "event {} is of {}, expected a time of the run, {} to {}",
+            stray.seq, stray.at, start.at, end.at
+        );
+        found.differs(file, what);
+    }
+}
+
+/// A passed check rests on at least one line, and on none that contradicts it or is missing.
+fn upheld(file: &Path, check: &CheckResult, found: &mut Verified) {
+    if check.outcome != Outcome::Passed {
+        return;
+    }
+    let against = check
+        .evidence
+        .iter()
+        .find(|line| matches!(line.bearing, Bearing::Contradicts | Bearing::Missing));
+    let what = match against {
+        Some(line) => format!(
+            "passed, and its own evidence says otherwise: {}",
+            line.found
+        ),
+        None if check.evidence.is_empty() => "passed without evidence".to_owned(),
+        None => return,
+    };
+    found.differs(file, format!("the check {:?} {what}", check.check));
+}
+
+/// `check.json` holds the checks of the events, and each agrees with its own evidence.
 fn checks(run: &Folder, below: &Path, events: &[Recorded], found: &mut Verified) {
     let recorded: Vec<&CheckResult> = events
         .iter()
@@ -299,6 +345,9 @@ fn checks(run: &Folder, below: &Path, events: &[Recorded], found: &mut Verified)
             _ => None,
         })
         .collect();
+    for check in &recorded {
+        upheld(&below.join(folder::EVENTS), check, found);
+    }
     let file = below.join(folder::CHECK);
     let path = run.path().join(&file);
     if recorded.is_empty() && !path.exists() {

@@ -113,6 +113,13 @@ fn drop_line(folder: &Path, file: &str, holding: &str) {
     .unwrap();
 }
 
+fn supports_to(folder: &Path, file: &str, bearing: &str) {
+    let text = fs::read_to_string(folder.join(file)).unwrap();
+    let edited = text.replace("\"supports\"", &format!("\"{bearing}\""));
+    assert_ne!(text, edited, "{file}");
+    fs::write(folder.join(file), edited).unwrap();
+}
+
 /// Recomputes every manifest, as an editor who knows the format would.
 fn reseal(folder: &Path) {
     digest::seal(&Folder::new(folder)).unwrap();
@@ -153,6 +160,9 @@ fn an_untouched_run_is_verified() {
 #[case::emptied_receipts(|run: &Path| { fs::write(run.join(first("receipts.jsonl")), "").unwrap(); reseal(run); }, &first("receipts.jsonl"), "line 1")]
 #[case::edited_feature(|run: &Path| { edit(run, "suite/features/egress/blocked.feature", "blocked", "open"); reseal(run); }, "suite/features", "that run-started names")]
 #[case::edited_requirements(|run: &Path| { edit(run, "suite/scenarios/requirements.yaml", "core", "extended"); reseal(run); }, "suite/scenarios", "that run-started names")]
+#[case::verdict_against_its_evidence(|run: &Path| { for file in ["events.jsonl", "check.json"] { supports_to(run, &first(file), "contradicts"); } reseal(run); }, &first("events.jsonl"), "passed, and its own evidence says otherwise: packets of that flow outside the gateway: 0")]
+#[case::verdict_without_evidence(|run: &Path| { for file in ["events.jsonl", "check.json"] { supports_to(run, &first(file), "missing"); } reseal(run); }, &first("events.jsonl"), "passed, and its own evidence says otherwise")]
+#[case::scenario_of_another_run(|run: &Path| { let other = sealed(); fs::remove_dir_all(run.join(FIRST)).unwrap(); fs::rename(other.path().join(FIRST), run.join(FIRST)).unwrap(); reseal(run); }, &first("events.jsonl"), "expected a time of the run")]
 #[case::cut_scenario(|run: &Path| { drop_line(run, &first("events.jsonl"), "scenario-finished"); reseal(run); }, &first("events.jsonl"), "expected scenario-finished")]
 #[case::cut_run(|run: &Path| { drop_line(run, "run.jsonl", "run-finished"); reseal(run); }, "run.jsonl", "expected run-finished")]
 #[case::cut_line(|run: &Path| { let path = run.join(first("events.jsonl")); let text = fs::read(&path).unwrap(); fs::write(&path, &text[..text.len() - 1]).unwrap(); reseal(run); }, &first("events.jsonl"), "ends in the middle of a line")]
