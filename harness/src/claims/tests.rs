@@ -87,11 +87,22 @@ fn the_flagship_without_its_denials_does_not_show_its_requirement() {
         missing,
         [
             "a check \"blocked\", name unlisted|listed-elsewhere",
+            "a check \"attack\"",
+            "a check \"traceable\", source server",
             "a check \"spread\""
         ]
     );
-    let attack: About = [(Aspect::Name, "unlisted".to_owned())].into();
-    checks.extend([("blocked", &attack), ("spread", &about)]);
+    let attack: About = [
+        (Aspect::Name, "unlisted".to_owned()),
+        (Aspect::Source, "server".to_owned()),
+    ]
+    .into();
+    checks.extend([
+        ("blocked", &attack),
+        ("attack", &attack),
+        ("traceable", &attack),
+        ("spread", &about),
+    ]);
     assert!(register.claims().missing("EGR-03", &checks).is_empty());
 }
 
